@@ -1,0 +1,231 @@
+"""Plane geometry on quads and convex polygons. Pure functions, float64, pixels.
+
+Image axes: x to the right, y down. A polygon is ``(n, 2)``; a quad ``(4, 2)`` in the order
+TL, TR, BR, BL, which is clockwise on screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from platehide.types import FloatArray
+
+_EPS = 1e-9
+
+
+def signed_area(polygon: ArrayLike) -> float:
+    """Shoelace area in px²; positive when the vertices run clockwise on screen."""
+    p = np.asarray(polygon, dtype=np.float64)
+    if len(p) < 3:
+        return 0.0
+    x, y = p[:, 0], p[:, 1]
+    return float(0.5 * (np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+
+
+def area(polygon: ArrayLike) -> float:
+    """Unsigned area in px²."""
+    return abs(signed_area(polygon))
+
+
+def hull_box(points: ArrayLike) -> FloatArray:
+    """Axis-aligned hull ``(4,)`` as x0, y0, x1, y1 of ``(n, 2)`` points."""
+    p = np.asarray(points, dtype=np.float64)
+    return np.concatenate([p.min(axis=0), p.max(axis=0)])
+
+
+def box_to_quad(box: ArrayLike) -> FloatArray:
+    """Quad ``(4, 2)`` of an upright box ``(4,)`` x0, y0, x1, y1."""
+    x0, y0, x1, y1 = np.asarray(box, dtype=np.float64)
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+
+
+def box_iou(a: ArrayLike, b: ArrayLike) -> float:
+    """IoU of two upright boxes ``(4,)`` x0, y0, x1, y1."""
+    p, q = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    w = min(p[2], q[2]) - max(p[0], q[0])
+    h = min(p[3], q[3]) - max(p[1], q[1])
+    if w <= 0 or h <= 0:
+        return 0.0
+    inter = w * h
+    union = (p[2] - p[0]) * (p[3] - p[1]) + (q[2] - q[0]) * (q[3] - q[1]) - inter
+    return float(inter / max(union, _EPS))
+
+
+def is_convex(quad: ArrayLike) -> bool:
+    """True when the polygon is strictly convex (either direction) with non-zero area."""
+    p = np.asarray(quad, dtype=np.float64)
+    edge = np.roll(p, -1, axis=0) - p
+    nxt = np.roll(edge, -1, axis=0)
+    cross = edge[:, 0] * nxt[:, 1] - edge[:, 1] * nxt[:, 0]
+    return bool((cross > _EPS).all() or (cross < -_EPS).all())
+
+
+def convex_hull(points: ArrayLike) -> FloatArray:
+    """Convex hull ``(m, 2)``, clockwise on screen (Andrew's monotone chain)."""
+    p = np.unique(np.asarray(points, dtype=np.float64), axis=0)
+    if len(p) <= 2:
+        return p
+
+    def half(rows: FloatArray) -> list[FloatArray]:
+        chain: list[FloatArray] = []
+        for point in rows:
+            while len(chain) >= 2:
+                a, b = chain[-1] - chain[-2], point - chain[-1]
+                if a[0] * b[1] - a[1] * b[0] > 0:
+                    break
+                chain.pop()
+            chain.append(point)
+        return chain
+
+    lower, upper = half(p), half(p[::-1])
+    return np.array(lower[:-1] + upper[:-1])
+
+
+def order_corners(points: ArrayLike) -> FloatArray:
+    """Return four corners as TL, TR, BR, BL (geometric order), whatever order they came in.
+
+    The corners are sorted clockwise round their centroid; the start is the corner whose
+    following edge is the most "top": the edge of the two longer ones (the plate is wider than
+    high) whose midpoint lies highest. Near-square and steep quads fall back on the corner
+    nearest the upper left. Raises ``ValueError`` unless the shape is ``(4, 2)``.
+    """
+    p = np.asarray(points, dtype=np.float64)
+    if p.shape != (4, 2):
+        raise ValueError(f"order_corners takes (4, 2), got {p.shape}")
+    centre = p.mean(axis=0)
+    angle = np.arctan2(p[:, 1] - centre[1], p[:, 0] - centre[0])
+    ring = p[np.argsort(angle, kind="stable")]
+    edge = np.roll(ring, -1, axis=0) - ring
+    length = np.hypot(edge[:, 0], edge[:, 1])
+    # Two candidates for "top": opposite edges of the longer pair.
+    pair = 0 if length[0] + length[2] >= length[1] + length[3] else 1
+    mid = ring + 0.5 * edge
+    direction = np.abs(edge[pair]) + np.abs(edge[pair + 2])
+    if direction[0] >= direction[1]:
+        start = pair if mid[pair, 1] <= mid[pair + 2, 1] else pair + 2
+    else:
+        start = int(np.argmin(ring.sum(axis=1)))
+    return np.roll(ring, -start, axis=0)
+
+
+def clip_convex(subject: ArrayLike, clip: ArrayLike) -> FloatArray:
+    """Intersection of a polygon with a convex polygon (Sutherland-Hodgman 1974).
+
+    Both may run in either direction; the result ``(m, 2)`` is empty (m = 0) where they do
+    not meet. Exact for convex ``subject``.
+    """
+    out = np.asarray(subject, dtype=np.float64)
+    window = np.asarray(clip, dtype=np.float64)
+    if signed_area(window) < 0:
+        window = window[::-1]
+    for a, b in zip(window, np.roll(window, -1, axis=0), strict=True):
+        if len(out) == 0:
+            break
+        d = b - a
+        side = d[0] * (out[:, 1] - a[1]) - d[1] * (out[:, 0] - a[0])
+        kept: list[FloatArray] = []
+        for i in range(len(out)):
+            j = (i + 1) % len(out)
+            if side[i] >= 0:
+                kept.append(out[i])
+            if (side[i] >= 0) != (side[j] >= 0):
+                t = side[i] / (side[i] - side[j])
+                kept.append(out[i] + t * (out[j] - out[i]))
+        out = np.array(kept) if kept else np.empty((0, 2))
+    return out
+
+
+def polygon_iou(a: ArrayLike, b: ArrayLike) -> float:
+    """IoU of two convex polygons by exact clipping; 0 where either has no area."""
+    area_a, area_b = area(a), area(b)
+    if area_a <= _EPS or area_b <= _EPS:
+        return 0.0
+    pa = np.asarray(a, dtype=np.float64)
+    pb = np.asarray(b, dtype=np.float64)
+    pa = pa if is_convex(pa) else convex_hull(pa)
+    pb = pb if is_convex(pb) else convex_hull(pb)
+    inter = area(clip_convex(pa, pb))
+    return float(inter / max(area(pa) + area(pb) - inter, _EPS))
+
+
+def union_area_within(region: ArrayLike, polygons: Sequence[ArrayLike]) -> float:
+    """Area in px² of ``region`` (convex) that lies inside the union of convex ``polygons``.
+
+    Inclusion-exclusion over clipped pieces: exact; meant for the handful of covers on a photo.
+    """
+    pieces = [c for c in (clip_convex(p, region) for p in polygons) if area(c) > _EPS]
+
+    def union(parts: list[FloatArray]) -> float:
+        if not parts:
+            return 0.0
+        head, rest = parts[0], parts[1:]
+        overlaps = [c for c in (clip_convex(r, head) for r in rest) if area(c) > _EPS]
+        return area(head) + union(rest) - union(overlaps)
+
+    return union(pieces)
+
+
+def coverage(region: ArrayLike, polygons: Sequence[ArrayLike]) -> float:
+    """Share (0…1) of ``region``'s area inside the union of ``polygons``."""
+    total = area(region)
+    if total <= _EPS:
+        return 0.0
+    return min(1.0, union_area_within(region, polygons) / total)
+
+
+def grow_polygon(polygon: ArrayLike, distance_px: float) -> FloatArray:
+    """Offset every edge of a convex polygon outward by ``distance_px`` (mitred).
+
+    A mitre is limited to four times the distance so that a sharp corner does not shoot away.
+    """
+    p = np.asarray(polygon, dtype=np.float64)
+    if signed_area(p) < 0:
+        return grow_polygon(p[::-1], distance_px)[::-1]
+    edge = np.roll(p, -1, axis=0) - p
+    length = np.maximum(np.hypot(edge[:, 0], edge[:, 1]), _EPS)
+    unit = edge / length[:, None]
+    normal = np.stack([unit[:, 1], -unit[:, 0]], axis=1)
+    before = np.roll(normal, 1, axis=0)
+    bisector = normal + before
+    norm = np.maximum(np.hypot(bisector[:, 0], bisector[:, 1]), _EPS)
+    bisector = bisector / norm[:, None]
+    cosine = np.maximum((bisector * normal).sum(axis=1), 0.25)
+    return p + bisector * (distance_px / cosine)[:, None]
+
+
+def plate_height(quad: ArrayLike) -> float:
+    """Mean length in px of a quad's left and right side (metrics.md's "plate height")."""
+    q = np.asarray(quad, dtype=np.float64)
+    left, right = q[3] - q[0], q[2] - q[1]
+    return float(0.5 * (np.hypot(*left) + np.hypot(*right)))
+
+
+def plate_width(quad: ArrayLike) -> float:
+    """Mean length in px of a quad's top and bottom side."""
+    q = np.asarray(quad, dtype=np.float64)
+    top, bottom = q[1] - q[0], q[2] - q[3]
+    return float(0.5 * (np.hypot(*top) + np.hypot(*bottom)))
+
+
+def vertex_distance(a: ArrayLike, b: ArrayLike) -> float:
+    """Mean vertex distance in px, the smallest over cyclic shifts and direction."""
+    p, q = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    best = np.inf
+    for candidate in (q, q[::-1]):
+        for shift in range(4):
+            d = p - np.roll(candidate, shift, axis=0)
+            best = min(best, float(np.hypot(d[:, 0], d[:, 1]).mean()))
+    return best
+
+
+def transform_points(matrix: ArrayLike, points: ArrayLike) -> FloatArray:
+    """Apply a ``(3, 3)`` homography to ``(n, 2)`` points."""
+    m = np.asarray(matrix, dtype=np.float64)
+    p = np.asarray(points, dtype=np.float64)
+    h = np.concatenate([p, np.ones((len(p), 1))], axis=1) @ m.T
+    w = h[:, 2:3]
+    w = np.where(np.abs(w) < _EPS, np.where(w < 0, -_EPS, _EPS), w)
+    return np.asarray(h[:, :2] / w)

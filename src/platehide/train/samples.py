@@ -1,0 +1,182 @@
+"""Training samples drawn from annotated photos: crops for the dense detector, whole photos for
+the two-head network, rectified crops for the refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from platehide.errors import ImageError
+from platehide.evaluate.dataset import PhotoRecord
+from platehide.preprocess import resize_pixels
+from platehide.train.augment import (
+    MIRROR_ORDER,
+    mirror,
+    photometric,
+    random_view,
+    shift,
+    warp_image,
+)
+from platehide.train.losses import PlateTargets
+from platehide.types import FloatArray, ImageArray
+
+
+def read_rgb(record: PhotoRecord) -> ImageArray:
+    """Decode a record's photo to RGB ``(H, W, 3)``.
+
+    The data sets' labels are in stored pixels, so an EXIF orientation is not applied here.
+    """
+    data = np.fromfile(record.path, dtype=np.uint8)
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        raise ImageError(f"{record.path}: cannot be decoded")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """A picture and its plates: ``quads`` ``(n, 4, 2)`` px, ``is_quad`` ``(n,)`` bool."""
+
+    pixels: ImageArray
+    quads: FloatArray
+    is_quad: np.ndarray
+    complete: bool
+
+
+def labels_of(record: PhotoRecord) -> tuple[FloatArray, np.ndarray]:
+    """Quads ``(n, 4, 2)`` (boxes as quads where no quad is known) and ``is_quad`` ``(n,)``."""
+    quads = np.array([p.polygon for p in record.plates], dtype=np.float64).reshape(-1, 4, 2)
+    return quads, np.array([p.quad is not None for p in record.plates], dtype=bool)
+
+
+def sampling_weights(records: Sequence[PhotoRecord]) -> np.ndarray:
+    """How often each photo is drawn: exact quads often (they are few), small-photo sets less."""
+    weights = np.ones(len(records))
+    for i, r in enumerate(records):
+        if any(p.quad is not None for p in r.plates):
+            weights[i] = 1.2 if r.set_name.startswith("experiment") else 4.5
+        elif not r.plates:
+            weights[i] = 1.6
+        elif r.set_name.startswith("openimages"):
+            weights[i] = 1.6
+    return weights / weights.sum()
+
+
+def dense_crop(record: PhotoRecord, size: int, rng: np.random.Generator) -> LabelledPicture:
+    """A ``size`` × ``size`` crop round a plate (or away from plates), scaled, viewed and lit
+    at random, with the plates' labels moved along."""
+    image = read_rgb(record)
+    height, width = image.shape[:2]
+    quads, is_quad = labels_of(record)
+    least = size * 0.6 / max(height, width)
+    if len(quads) and rng.random() < 0.88:
+        quad = quads[rng.integers(len(quads))]
+        plate_w = max(8.0, float(np.ptp(quad[:, 0])))
+        scale = float(np.exp(rng.uniform(np.log(14.0), np.log(0.85 * size)))) / plate_w
+        centre = quad.mean(axis=0)
+        place = rng.uniform(0.12, 0.88, 2) * size
+    else:
+        scale = size / max(height, width) * float(np.exp(rng.uniform(np.log(0.9), np.log(2.5))))
+        centre = np.array([rng.uniform(0, width), rng.uniform(0, height)])
+        place = np.array([size / 2, size / 2])
+    scale = max(min(scale, 3.0), least)
+    if rng.random() < 0.85:
+        # Keep the crop on the photo where the photo is large enough: grey teaches nothing.
+        for axis, extent in enumerate((width * scale, height * scale)):
+            edges = sorted((centre[axis] * scale, centre[axis] * scale + size - extent))
+            place[axis] = min(max(place[axis], edges[0]), edges[1])
+        place = np.clip(place, 0.04 * size, 0.96 * size) if len(quads) else place
+    exact = bool(is_quad.all()) and len(quads) > 0
+    view = np.eye(3)
+    if (exact or not len(quads)) and rng.random() < 0.8:
+        view = random_view(rng, place, float(size), 1.0 if rng.random() < 0.7 else 1.8)
+    # The neighbourhood that can be seen, at the wanted scale, by serving's own resize.
+    reach = size / scale * 1.2
+    x0, y0 = (int(max(0, np.floor(c - reach))) for c in centre)
+    x1 = int(min(width, np.ceil(centre[0] + reach)))
+    y1 = int(min(height, np.ceil(centre[1] + reach)))
+    region = image[y0:y1, x0:x1]
+    new_wh = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
+    scaled = resize_pixels(region, new_wh)
+    sx, sy = new_wh[0] / max(1, x1 - x0), new_wh[1] / max(1, y1 - y0)
+    at = (centre - [x0, y0]) * [sx, sy]
+    matrix = view @ shift(*(place - at))
+    flipped = rng.random() < 0.5
+    if flipped:
+        matrix = mirror(size) @ matrix
+    pixels = photometric(warp_image(scaled, matrix, (size, size)), rng)
+    to_crop = matrix @ np.diag([sx, sy, 1.0]) @ shift(-x0, -y0)
+    moved, kept = [], []
+    for quad, known in zip(quads, is_quad, strict=True):
+        v = cv2.perspectiveTransform(quad[None], to_crop)[0]
+        if flipped:
+            v = v[MIRROR_ORDER]
+        cx, cy = v.mean(axis=0)
+        if 0 <= cx < size and 0 <= cy < size and np.ptp(v[:, 0]) < 4 * size:
+            moved.append(v)
+            kept.append(bool(known))
+    return LabelledPicture(
+        pixels,
+        np.array(moved, dtype=np.float64).reshape(-1, 4, 2),
+        np.array(kept, dtype=bool),
+        record.complete,
+    )
+
+
+def mosaic(pictures: Sequence[LabelledPicture]) -> LabelledPicture:
+    """Four equal square pictures side by side, two by two: many small plates for one step."""
+    size = pictures[0].pixels.shape[0]
+    rows = [np.hstack([p.pixels for p in pictures[i : i + 2]]) for i in (0, 2)]
+    offsets = np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64)
+    return LabelledPicture(
+        np.vstack(rows),
+        np.concatenate([p.quads + o for p, o in zip(pictures, offsets, strict=True)]),
+        np.concatenate([p.is_quad for p in pictures]),
+        all(p.complete for p in pictures),
+    )
+
+
+MOSAIC_SHARE = 0.3
+
+
+class DenseCrops(Dataset[LabelledPicture]):
+    """An endless-looking list of crops; item i of a run depends on the seed and i alone."""
+
+    def __init__(self, records: Sequence[PhotoRecord], count: int, size: int, seed: int) -> None:
+        self.records = list(records)
+        self.count, self.size, self.seed = count, size, seed
+        self.weights = sampling_weights(self.records)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> LabelledPicture:
+        rng = np.random.default_rng([self.seed, index])
+
+        def draw(size: int) -> LabelledPicture:
+            record = self.records[int(rng.choice(len(self.records), p=self.weights))]
+            return dense_crop(record, size, rng)
+
+        if rng.random() < MOSAIC_SHARE:
+            return mosaic([draw(self.size // 2) for _ in range(4)])
+        return draw(self.size)
+
+
+def collate(batch: Sequence[LabelledPicture]) -> tuple[Tensor, list[PlateTargets]]:
+    """Stack pictures to uint8 ``(B, H, W, 3)``; targets stay a list."""
+    images = torch.from_numpy(np.stack([p.pixels for p in batch]))
+    targets = [
+        PlateTargets(
+            torch.from_numpy(p.quads.astype(np.float32)),
+            torch.from_numpy(np.asarray(p.is_quad, dtype=bool)),
+            p.complete,
+        )
+        for p in batch
+    ]
+    return images, targets
