@@ -1,0 +1,283 @@
+"""Lay a design out for the shape of a plate: an opaque flat plate, ready to be warped.
+
+A logo is never stretched into ugliness. Our own design is vector and is set anew for every
+aspect; any other design keeps its aspect within ±15 % and stands on a plate of the colour of its
+own border.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+
+from platehide.cover.lettering import letter
+from platehide.cover.template import Cover, CoverOptions, RgbaArray, render_svg_text
+from platehide.types import ImageArray
+
+MIN_ASPECT, MAX_ASPECT = 0.8, 6.5
+"""Apparent width : height of a plate for which a layout of its own is made."""
+
+STRETCH = 1.15
+SMALL_PLATE_PX = 64
+"""Below this width our lettering could not be read; the mark stands alone and larger."""
+
+_BUCKET = 0.08  # step of ln(aspect): a layout is reused within ±4 %
+_HEIGHT = 220.0
+_SIZES = (512, 1040, 2080)
+
+_PANEL = {"light": (244, 245, 247), "dark": (30, 36, 46)}
+_INK = {"light": (23, 50, 79), "dark": (233, 238, 245)}
+_DARK = {"#f4f5f7": "#1e242e", "#17324f": "#e9eef5"}
+
+
+@dataclass(frozen=True, eq=False)
+class FlatPlate:
+    """An opaque flat cover, read-only.
+
+    Attributes:
+        levels: RGB uint8 pictures, each half the size of the one before.
+        white: mean brightness (0…1, gamma 2.2 code value) of the plate's ground.
+    """
+
+    levels: tuple[ImageArray, ...]
+    white: float
+
+    def sized(self, width: float, height: float) -> ImageArray:
+        """The flat cover at about ``width`` × ``height`` px, each side reduced by area (so a
+        plate seen from the side does not alias); never enlarged."""
+        level = self.levels[0]
+        for smaller in self.levels[1:]:
+            if smaller.shape[1] < width or smaller.shape[0] < height:
+                break
+            level = smaller
+        h, w = level.shape[:2]
+        size = max(2, min(w, math.ceil(width))), max(2, min(h, math.ceil(height)))
+        return level if size == (w, h) else cv2.resize(level, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def flat_plate(cover: Cover, options: CoverOptions, width: float, height: float) -> FlatPlate:
+    """The flat cover for a plate that appears ``width`` × ``height`` px large (cached)."""
+    aspect = min(max(width / max(height, 1e-6), MIN_ASPECT), MAX_ASPECT)
+    bucket = round(math.log(aspect) / _BUCKET)
+    size = next((s for s in _SIZES if s >= 1.2 * max(width, height)), _SIZES[-1])
+    return _build(cover, options, bucket, size, width < SMALL_PLATE_PX)
+
+
+@functools.lru_cache(maxsize=64)
+def _build(cover: Cover, options: CoverOptions, bucket: int, size: int, small: bool) -> FlatPlate:
+    aspect = math.exp(bucket * _BUCKET)
+    if aspect >= 1:
+        wh = size, max(8, round(size / aspect))
+    else:
+        wh = max(8, round(size * aspect)), size
+    if options.style == "solid":
+        ground = _PANEL[options.variant]
+        plate = _with_text(_panel(wh, options), options, small)
+    elif cover.vector is not None:
+        ground = _PANEL[options.variant]
+        plate = _set_vector(cover.vector, wh, options, small)
+    else:
+        plate, ground = _set_bitmap(cover.design, wh, options)
+    levels = [np.ascontiguousarray(plate)]
+    while min(levels[-1].shape[:2]) > 8:
+        h, w = levels[-1].shape[:2]
+        half = cv2.resize(levels[-1], ((w + 1) // 2, (h + 1) // 2), interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(half, dtype=np.uint8))
+    for level in levels:
+        level.setflags(write=False)
+    white = float(np.dot(ground, (0.2126, 0.7152, 0.0722)) / 255.0)
+    return FlatPlate(tuple(levels), white)
+
+
+def _over(base: ImageArray, art: RgbaArray, x: int, y: int) -> ImageArray:
+    """``art`` composited on opaque ``base`` at ``x``, ``y`` (wholly inside)."""
+    out = base.copy()
+    h, w = art.shape[:2]
+    alpha = art[..., 3:].astype(np.float32) / 255.0
+    part = out[y : y + h, x : x + w].astype(np.float32)
+    mixed = part * (1.0 - alpha) + art[..., :3].astype(np.float32) * alpha
+    out[y : y + h, x : x + w] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    return out
+
+
+def _panel(wh: tuple[int, int], options: CoverOptions) -> ImageArray:
+    """A plain plate with a thin frame."""
+    w, h = wh
+    u = min(h, w) / _HEIGHT
+    panel, ink = ("#{:02x}{:02x}{:02x}".format(*c[options.variant]) for c in (_PANEL, _INK))
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
+        f'<rect width="{w}" height="{h}" fill="{panel}"/>'
+        f'<rect x="{6 * u}" y="{6 * u}" width="{w - 12 * u}" height="{h - 12 * u}" rx="{14 * u}"'
+        f' fill="none" stroke="{ink}" stroke-width="{7 * u}"/></svg>'
+    )
+    rgba = render_svg_text(svg, wh, fonts=False)
+    return _fit(np.ascontiguousarray(rgba[..., :3]), wh)
+
+
+def _fit(picture: ImageArray, wh: tuple[int, int]) -> ImageArray:
+    """The renderer may round a side by a pixel; make the size exact."""
+    if (picture.shape[1], picture.shape[0]) == wh:
+        return picture
+    return np.asarray(cv2.resize(picture, wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _with_text(plate: ImageArray, options: CoverOptions, small: bool) -> ImageArray:
+    if not options.text or small:
+        return plate
+    h, w = plate.shape[:2]
+    art = letter(
+        options.text, (round(w * 0.84), round(h * 0.56)), _INK[options.variant], options.font
+    )
+    return _over(plate, art, (w - art.shape[1]) // 2, (h - art.shape[0]) // 2)
+
+
+def _group(vector: str, name: str) -> tuple[str, tuple[float, float, float, float]]:
+    """Markup of the group with id ``name`` and its data-box."""
+    root = ElementTree.fromstring(vector)
+    for element in root.iter():
+        if element.get("id") == name:
+            x, y, w, h = (float(v) for v in (element.get("data-box") or "").split())
+            return ElementTree.tostring(element, encoding="unicode"), (x, y, w, h)
+    raise ValueError(f"the vector cover has no group {name!r}")
+
+
+def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: bool) -> ImageArray:
+    """Our own design: mark and word side by side or stacked, whichever letters larger."""
+    plate = _panel(wh, options)
+    w, h = wh
+    u = min(w, h) / _HEIGHT
+    room_w, room_h = w - 56 * u, h - 52 * u
+    mark, mark_box = _group(vector, "mark")
+    word, word_box = _group(vector, "word")
+    if options.text:
+        text = letter(
+            options.text, (round(room_w), round(room_h)), _INK[options.variant], options.font
+        )
+        word_size = text.shape[1] / text.shape[0] * 110, 110.0
+    else:
+        word_size = word_box[2], word_box[3]
+    mark_size, gap = 156.0, 44.0
+    side = min(room_w / (mark_size + gap + word_size[0]), room_h / max(mark_size, word_size[1]))
+    stacked_mark, stacked_gap = 190.0, 30.0
+    stacked = min(
+        room_w / max(stacked_mark, word_size[0]),
+        room_h / (stacked_mark + stacked_gap + word_size[1]),
+    )
+    if small:
+        k = room_h / mark_size
+        places = [("mark", (w - mark_size * k) / 2, (h - mark_size * k) / 2, k)]
+    elif side >= stacked:
+        x = (w - (mark_size + gap + word_size[0]) * side) / 2
+        places = [
+            ("mark", x, (h - mark_size * side) / 2, side),
+            ("word", x + (mark_size + gap) * side, (h - word_size[1] * side) / 2, side),
+        ]
+    else:
+        k = stacked_mark / mark_size * stacked
+        y = (h - (stacked_mark + stacked_gap + word_size[1]) * stacked) / 2
+        places = [
+            ("mark", (w - mark_size * k) / 2, y, k),
+            (
+                "word",
+                (w - word_size[0] * stacked) / 2,
+                y + (stacked_mark + stacked_gap) * stacked,
+                stacked,
+            ),
+        ]
+    parts = []
+    for name, x, y, k in places:
+        if name == "word" and options.text:
+            size = max(1, round(word_size[0] * k)), max(1, round(word_size[1] * k))
+            art = np.asarray(cv2.resize(text, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            plate = _over(plate, art, round(x), round(y))
+            continue
+        markup, box = (mark, mark_box) if name == "mark" else (word, word_box)
+        parts.append(
+            f'<g transform="translate({x - box[0] * k} {y - box[1] * k}) scale({k})">{markup}</g>'
+        )
+    body = "".join(parts)
+    if options.variant == "dark":
+        body = re.sub("|".join(_DARK), lambda m: _DARK[m.group(0)], body)
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
+        f"{body}</svg>"
+    )
+    art = render_svg_text(svg, wh, fonts=False)
+    if (art.shape[1], art.shape[0]) != wh:
+        art = np.asarray(cv2.resize(art, wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return _over(plate, art, 0, 0)
+
+
+def _border_colour(design: RgbaArray) -> tuple[int, int, int] | None:
+    """Median colour of the design's outermost pixels, ``None`` where they are transparent."""
+    edge = max(1, min(design.shape[:2]) // 50)
+    ring = np.concatenate(
+        [
+            design[:edge].reshape(-1, 4),
+            design[-edge:].reshape(-1, 4),
+            design[:, :edge].reshape(-1, 4),
+            design[:, -edge:].reshape(-1, 4),
+        ]
+    )
+    opaque = ring[ring[:, 3] >= 200]
+    if len(opaque) < 0.6 * len(ring):
+        return None
+    r, g, b = np.median(opaque[:, :3], axis=0)
+    return int(r), int(g), int(b)
+
+
+def _set_bitmap(
+    design: RgbaArray, wh: tuple[int, int], options: CoverOptions
+) -> tuple[ImageArray, tuple[int, int, int]]:
+    """Any other design, and the colour of the ground it stands on."""
+    w, h = wh
+    border = _border_colour(design)
+    ground = border or _PANEL[options.variant]
+    if border is None:
+        plate = _panel(wh, options)
+        inset = 0.08 * min(w, h)  # a free-standing logo keeps clear of the frame
+    else:
+        plate = np.full((h, w, 3), ground, dtype=np.uint8)
+        inset = 0.0
+    room_w, room_h = w - 2 * inset, h - 2 * inset
+    text = None
+    if options.text:
+        dark_ground = float(np.dot(ground, (0.2126, 0.7152, 0.0722))) < 110
+        ink = _INK["dark" if dark_ground else "light"]
+        beside = w / h > 2.2
+        text_room = (0.52 * w, 0.6 * h) if beside else (0.88 * w, 0.3 * h)
+        text = letter(options.text, (round(text_room[0]), round(text_room[1])), ink, options.font)
+        room_w, room_h = (0.38 * w, 0.84 * h) if beside else (0.88 * w, 0.54 * h)
+    dh, dw = design.shape[:2]
+    kx, ky = room_w / dw, room_h / dh
+    k = min(kx, ky)
+    kx, ky = min(kx, k * STRETCH), min(ky, k * STRETCH)
+    size = max(1, min(w, round(dw * kx))), max(1, min(h, round(dh * ky)))
+    art = _resize_rgba(design, size)
+    if text is None:
+        return _over(plate, art, (w - size[0]) // 2, (h - size[1]) // 2), ground
+    th, tw = text.shape[:2]
+    if w / h > 2.2:
+        plate = _over(plate, art, round(0.04 * w), (h - size[1]) // 2)
+        x = round(0.44 * w + (0.52 * w - tw) / 2)
+        return _over(plate, text, x, (h - th) // 2), ground
+    plate = _over(plate, art, (w - size[0]) // 2, round(0.06 * h))
+    return _over(plate, text, (w - tw) // 2, round(0.64 * h + (0.3 * h - th) / 2)), ground
+
+
+def _resize_rgba(design: RgbaArray, wh: tuple[int, int]) -> RgbaArray:
+    """Resize premultiplied, so that no fringe creeps in from transparent pixels."""
+    alpha = design[..., 3:].astype(np.float32) / 255.0
+    pre = np.concatenate([design[..., :3] * alpha, alpha * 255.0], axis=2)
+    enlarge = wh[0] > design.shape[1] or wh[1] > design.shape[0]
+    method = cv2.INTER_CUBIC if enlarge else cv2.INTER_AREA
+    out = np.asarray(cv2.resize(pre, wh, interpolation=method)).clip(0, 255)
+    colour = out[..., :3] / np.maximum(out[..., 3:] / 255.0, 1e-3)
+    return np.rint(np.concatenate([colour.clip(0, 255), out[..., 3:]], axis=2)).astype(np.uint8)

@@ -1,0 +1,198 @@
+"""How a plate looks on its photo, in a handful of numbers: light, colour cast, blur, noise.
+
+Only these numbers pass from the original plate to its cover. Each is a robust statistic over
+large parts of the plate (percentiles, medians, a plane fit), so none can carry a character.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from platehide.types import FloatArray, ImageArray
+
+GAMMA = 2.2
+"""Photos are taken as gamma 2.2; a gain in linear light is then a factor on code values."""
+
+MIN_GAIN, MAX_GAIN = 0.10, 1.0
+_THUMB_W, _THUMB_H = 96, 24
+_LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+_TO_LINEAR = ((np.arange(256) / 255.0) ** GAMMA).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PlateLook:
+    """The statistics of one plate, as they are put on its cover.
+
+    Attributes:
+        level: linear light (0…1) of a white surface at the plate's centre.
+        slope_u, slope_v: change of ``level`` from the plate's left to its right edge, and from
+            its top to its bottom.
+        cast: gains of R, G, B (mean luma 1).
+        blur_px: standard deviation of the photo's blur.
+        noise: standard deviation of the photo's grain, in code values.
+    """
+
+    level: float
+    slope_u: float
+    slope_v: float
+    cast: tuple[float, float, float]
+    blur_px: float
+    noise: float
+
+
+def measure(region: ImageArray, quad: FloatArray, inside: NDArray[np.bool_]) -> PlateLook:
+    """Measure a plate.
+
+    Args:
+        region: the plate and a little round it, RGB ``(h, w, 3)``.
+        quad: the plate, ``(4, 2)`` px of ``region`` (pixel i spans i … i + 1), convex.
+        inside: bool ``(h, w)``, pixels of the plate with its margin; the rest is surroundings.
+    """
+    thumb = _rectified(region, quad)
+    linear = _TO_LINEAR[thumb]
+    luma = linear @ _LUMA
+    level, slope_u, slope_v = _plane(luma)
+    ring_level, ring_cast, noise = _surroundings(region, inside)
+    plate_cast = _cast_of(linear, luma)
+    # A coloured plate is not coloured light: only what plate and surroundings share is.
+    same = np.sign(plate_cast) == np.sign(ring_cast)
+    shared = np.where(same, np.sign(plate_cast), 0) * np.minimum(
+        np.abs(plate_cast), np.abs(ring_cast)
+    )
+    gains = np.exp(np.clip(shared, -0.35, 0.35) * 0.8)
+    gains /= float(gains @ _LUMA)
+    # A dark plate (white on black) hides how light the scene is; white paint would be at least
+    # as bright as most of what surrounds the plate.
+    level = float(np.clip(max(level, ring_level), MIN_GAIN, MAX_GAIN))
+    limit = 0.3 * level
+    return PlateLook(
+        level=level,
+        slope_u=float(np.clip(slope_u, -limit, limit)),
+        slope_v=float(np.clip(slope_v, -limit, limit)),
+        cast=(float(gains[0]), float(gains[1]), float(gains[2])),
+        blur_px=_blur(region, quad),
+        noise=noise,
+    )
+
+
+def _rectified(region: ImageArray, quad: FloatArray) -> ImageArray:
+    """The plate as a ``(24, 96, 3)`` thumbnail."""
+    q = quad.astype(np.float32) - 0.5  # OpenCV puts a pixel's centre on whole numbers
+    width = max(float(np.hypot(*(q[1] - q[0]))), float(np.hypot(*(q[2] - q[3]))))
+    factor = int(width // _THUMB_W)
+    if factor >= 2:  # shrink by area first, or the 96 columns would alias
+        h, w = max(1, region.shape[0] // factor), max(1, region.shape[1] // factor)
+        small = cv2.resize(region, (w, h), interpolation=cv2.INTER_AREA)
+        scale = np.array([w / region.shape[1], h / region.shape[0]], dtype=np.float32)
+        q = (q + 0.5) * scale - 0.5
+    else:
+        small = region
+    corners = np.array(
+        [[-0.5, -0.5], [_THUMB_W - 0.5, -0.5], [_THUMB_W - 0.5, _THUMB_H - 0.5],
+         [-0.5, _THUMB_H - 0.5]], dtype=np.float32,
+    )  # fmt: skip
+    matrix = cv2.getPerspectiveTransform(corners, q)
+    return np.asarray(
+        cv2.warpPerspective(
+            small,
+            matrix,
+            (_THUMB_W, _THUMB_H),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        dtype=np.uint8,
+    )
+
+
+def _plane(luma: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Level, slope over u and slope over v of the plate's ground.
+
+    The 85th percentile of 3 × 6 cells is the ground between characters (or the characters of a
+    dark plate); a plane goes through the cells by iteratively reweighted least squares with
+    Cauchy-like weights (Holland and Welsch 1977), so a cell in glare or dirt counts little.
+    """
+    inner = luma[3:-3, 3:-3]  # 18 × 90: without the frame
+    cells = inner.reshape(3, 6, 6, 15).transpose(0, 2, 1, 3).reshape(18, 90)
+    bright = np.percentile(cells, 85, axis=1)
+    v, u = np.mgrid[0:3, 0:6]
+    design = np.stack([np.ones(18), (u.ravel() - 2.5) / 6.4, (v.ravel() - 1.0) / 4.0], axis=1)
+    weight = np.ones(18)
+    fit = np.zeros(3)
+    for _ in range(4):
+        weighted = design * weight[:, None]
+        fit = np.linalg.lstsq(weighted, bright * weight, rcond=None)[0]
+        residual = np.abs(design @ fit - bright)
+        weight = 1.0 / (1.0 + residual / (np.median(residual) + 1e-3))
+    return float(fit[0]), float(fit[1]), float(fit[2])
+
+
+def _log_cast(colour: NDArray[np.float32]) -> NDArray[np.float64]:
+    """ln of R, G, B over luma; no cast where it is too dark to tell."""
+    luma = float(colour @ _LUMA)
+    if luma < 0.004:
+        return np.zeros(3)
+    return np.log(np.maximum(colour.astype(np.float64), 1e-3) / luma)
+
+
+def _cast_of(linear: NDArray[np.float32], luma: NDArray[np.float32]) -> NDArray[np.float64]:
+    low, high = np.percentile(luma, (65, 95))
+    ground = linear[(luma >= low) & (luma <= high)]
+    return _log_cast(ground.mean(axis=0))
+
+
+def _surroundings(
+    region: ImageArray, inside: NDArray[np.bool_]
+) -> tuple[float, NDArray[np.float64], float]:
+    """Level of light (a lower bound for white), log cast and grain round the plate."""
+    step = max(1, int(np.sqrt(inside.size / 20_000)))
+    outside = ~inside[::step, ::step]
+    if int(outside.sum()) < 24:
+        return 0.0, np.zeros(3), 0.0
+    linear = _TO_LINEAR[region[::step, ::step][outside]]
+    level = float(np.percentile(linear @ _LUMA, 75))
+    return min(level, 0.7), _log_cast(linear.mean(axis=0)), _grain(region, inside)
+
+
+def _grain(region: ImageArray, inside: NDArray[np.bool_]) -> float:
+    """Noise from the second difference of both axes (Immerkær 1996), with a median so that
+    edges do not count; a full-resolution window of at most 256 × 256 px."""
+    h, w = inside.shape
+    if h < 5 or w < 5:
+        return 0.0
+    rows, columns = slice(0, min(h, 256)), slice(0, min(w, 256))
+    grey = cv2.cvtColor(np.ascontiguousarray(region[rows, columns]), cv2.COLOR_RGB2GRAY)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+    second = np.abs(np.asarray(cv2.filter2D(grey, cv2.CV_32F, kernel)))
+    outside = ~inside[rows, columns]
+    if int(outside.sum()) < 50:
+        return 0.0
+    return float(min(8.0, np.median(second[outside]) / 0.6745 / 6.0))
+
+
+def _blur(region: ImageArray, quad: FloatArray) -> float:
+    """Blur from the steepest edges: a step of contrast C under a Gaussian of deviation σ has
+    slope C / (σ √(2π)). Measured on a central strip of the plate."""
+    x0, y0 = quad.min(axis=0)
+    x1, y1 = quad.max(axis=0)
+    centre = quad.mean(axis=0)
+    half_w = 0.32 * (x1 - x0)
+    half_h = max(3.0, 0.25 * min(y1 - y0, float(np.hypot(*(quad[3] - quad[0])))))
+    h, w = region.shape[:2]
+    left, right = int(max(0, centre[0] - half_w)), int(min(w, centre[0] + half_w + 1))
+    top, bottom = int(max(0, centre[1] - half_h)), int(min(h, centre[1] + half_h + 1))
+    if right - left < 5 or bottom - top < 3:
+        return 0.8
+    strip = np.ascontiguousarray(region[top:bottom, left:right])
+    grey = np.asarray(cv2.cvtColor(strip, cv2.COLOR_RGB2GRAY))
+    low, high = np.percentile(grey, (8, 92))
+    contrast = float(high - low)
+    if contrast < 12:
+        return 0.8
+    gx = np.asarray(cv2.Sobel(grey, cv2.CV_32F, 1, 0), dtype=np.float32)
+    gy = np.asarray(cv2.Sobel(grey, cv2.CV_32F, 0, 1), dtype=np.float32)
+    steepest = float(np.percentile(np.hypot(gx, gy), 98)) / 8.0
+    return float(np.clip(contrast / (steepest * np.sqrt(2 * np.pi) + 1e-3), 0.45, 5.0))
