@@ -12,6 +12,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from platehide.errors import ImageError
+from platehide.formats.jpeg_photo import open_jpeg
 from platehide.image_io import DEFAULT_MAX_PIXELS, FinishedPhoto, Photo, WriteOptions
 from platehide.pixels import ArrayPixels, Patch, PixelSource, apply_patches
 
@@ -46,6 +47,8 @@ def open_photo(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     """
     if not data:
         raise ImageError("the file is empty", code="empty")
+    if data.startswith(b"\xff\xd8"):
+        return open_jpeg(data, max_pixels=max_pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"])
     except OSError as error:
