@@ -1,0 +1,1 @@
+"""Plan, read and judge A/B tests. Needs the extra ``experiment``."""
