@@ -1,0 +1,63 @@
+"""A progress bar on standard error: photos/s, time left, and lines in between."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts photos.
+
+    On a terminal the bar moves; in a log it prints a line every ten seconds and at the end.
+    """
+
+    def __init__(self, total: int | None, *, quiet: bool = False, stream: TextIO | None = None):
+        self._stream = stream or sys.stderr
+        terminal = self._stream.isatty()
+        known = (
+            "{l_bar}{bar}| {n_fmt}/{total_fmt} "
+            "[{elapsed}, {rate_noinv_fmt}, ETA {remaining}{postfix}]"
+        )
+        self._bar: tqdm[None] = tqdm(
+            total=total,
+            file=self._stream,
+            disable=quiet,
+            unit=" photos",
+            mininterval=0.2 if terminal else 10.0,
+            maxinterval=10.0,
+            ncols=None if terminal else 100,
+            dynamic_ncols=terminal,
+            bar_format=known if total is not None else None,
+        )
+
+    def advance(self, count: int = 1) -> None:
+        """Count photos as done."""
+        self._bar.update(count)
+
+    def note(self, text: str) -> None:
+        """Show a few words behind the bar."""
+        self._bar.set_postfix_str(text, refresh=False)
+
+    def line(self, text: str) -> None:
+        """Print a line without disturbing the bar."""
+        self._bar.clear()
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
