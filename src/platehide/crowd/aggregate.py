@@ -1,16 +1,40 @@
-"""Turn judgements into labels and into what is known of every worker (skeleton)."""
+"""Turn judgements into labels and into what is known of every worker.
+
+Agreeing answers are clustered (``clusters``), weighed by skill (``posterior``, ``skills``) and
+averaged vertex by vertex (``consensus``). ``docs/annotation-quality.md`` describes the model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from platehide.crowd.judgements import Judgement
-from platehide.crowd.sequential import ControlPolicy
+import numpy as np
+
+from platehide.crowd.clusters import ABSENT, TaskAnswers, structure
+from platehide.crowd.consensus import huber_mean
+from platehide.crowd.judgements import Judgement, golden_of, latest
+from platehide.crowd.matching import aligned, answer_right, plate_right
+from platehide.crowd.posterior import PLATE_COUNTS, Beliefs, Problem, believe, build
+from platehide.crowd.sequential import ControlPolicy, ControlState, judge, wilson
+from platehide.crowd.skills import (
+    DEFAULT_SCATTER,
+    DEFAULT_SKILL,
+    Fit,
+    Tally,
+    fit,
+    scatter,
+    skill_of,
+)
+from platehide.geometry import order_corners
 from platehide.types import FloatArray
 
 LabelStatus = Literal["agreed", "escalated", "open"]
+
+_CLICK_PX = 0.5
+"""Nobody places a vertex better than this, however small the plate."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +46,28 @@ class AggregatePolicy:
         max_answers: answers a task gets at most; without agreement by then it is escalated.
         posterior: needed for ``agreed``.
         control: how control answers decide on a worker.
+        peer_bar: ban where a worker is right less often than this, leave-one-out, with 95 %
+            confidence; 0 never bans by this.
+        peer_from: photos compared with others from which ``peer_bar`` is asked.
+        peer_crowd: the crowd as a whole must agree this much before ``peer_bar`` is asked.
+        copies: ban a worker who gave an earlier answer of another once more this often;
+            0 never bans by this.
     """
 
     min_agreeing: int = 2
     max_answers: int = 5
     posterior: float = 0.99
     control: ControlPolicy = field(default_factory=ControlPolicy)
+    peer_bar: float = 0.4
+    peer_from: float = 8.0
+    peer_crowd: float = 0.6
+    copies: int = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_agreeing <= self.max_answers:
+            raise ValueError("1 <= min_agreeing <= max_answers")
+        if not 0.5 <= self.posterior < 1.0:
+            raise ValueError(f"posterior lies in 0.5…1, got {self.posterior}")
 
 
 @dataclass(frozen=True)
@@ -38,16 +78,28 @@ class LabelledPlate:
         quad: ``(4, 2)`` px, TL, TR, BR, BL.
         agreement: share (0…1) of the counted answers that agree with it.
         spread_px: root mean square vertex distance of the agreeing answers to ``quad``.
+        error_px: expected standard error of a coordinate of ``quad``, from the scatter of the
+            workers whose answers it is the mean of.
     """
 
     quad: FloatArray
     agreement: float
     spread_px: float
+    error_px: float = 0.0
 
 
 @dataclass(frozen=True)
 class Label:
-    """The label of one task. ``plates`` are a best guess unless ``status`` is ``agreed``."""
+    """The label of one task.
+
+    Attributes:
+        task: name.
+        plates: the best guess; certain enough to use only where ``status`` is ``agreed``.
+        status: ``agreed``; ``open`` (another answer would be asked for); ``escalated`` (more
+            answers of the crowd would not help: an expert's).
+        judgements: workers who answered, skips and banned workers included.
+        posterior: probability (0…1) that ``plates`` is what is on the photo.
+    """
 
     task: str
     plates: tuple[LabelledPlate, ...]
@@ -57,7 +109,20 @@ class Label:
 
     def row(self) -> dict[str, Any]:
         """As a row of LABELS.jsonl."""
-        raise NotImplementedError
+        return {
+            "task": self.task,
+            "plates": [
+                {
+                    "quad": np.round(p.quad, 3).tolist(),
+                    "agreement": round(p.agreement, 4),
+                    "spread_px": round(p.spread_px, 3),
+                }
+                for p in self.plates
+            ],
+            "status": self.status,
+            "judgements": self.judgements,
+            "posterior": round(self.posterior, 6),
+        }
 
 
 @dataclass(frozen=True)
@@ -84,28 +149,252 @@ class WorkerReport:
 
     def row(self) -> dict[str, Any]:
         """As a row of WORKERS.jsonl."""
-        raise NotImplementedError
+        return {
+            "worker": self.worker,
+            "skill": round(self.skill, 4),
+            "golden_right": self.golden_right,
+            "golden_total": self.golden_total,
+            "banned": self.banned,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
 class CrowdModel:
-    """Everything that a single task's label needs to know of the whole crowd."""
+    """Everything that a single task's label needs to know of the whole crowd.
+
+    Attributes:
+        skill: worker -> skill.
+        scatter: worker -> scatter as a share of the plate's height.
+        default_skill: of a worker who is not in ``skill``.
+        default_scatter: of a worker who is not in ``scatter``.
+        plate_counts: share of photos with 0, 1, 2, 3, 4 or more plates.
+        copies_suspicious: honest answers are seen to differ, so equal ones are copies.
+    """
 
     skill: Mapping[str, float]
     scatter: Mapping[str, float]
     default_skill: float
     default_scatter: float
-    no_plate_share: float
+    plate_counts: tuple[float, ...]
     copies_suspicious: bool
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """Labels by task name, workers by name, and the model to go on with one task at a time."""
+    """Labels by task name, workers by name, and the model to go on with one task at a time.
+
+    ``peer_right`` and ``peer_total`` are the leave-one-out counts behind each worker's skill.
+    """
 
     labels: tuple[Label, ...]
     workers: tuple[WorkerReport, ...]
     model: CrowdModel
+    peer_right: Mapping[str, float]
+    peer_total: Mapping[str, float]
+
+
+def initial_model() -> CrowdModel:
+    """The model before any judgement."""
+    return CrowdModel({}, {}, DEFAULT_SKILL, DEFAULT_SCATTER, tuple(PLATE_COUNTS.tolist()), False)
+
+
+def control_states(
+    judgements: Iterable[Judgement], policy: ControlPolicy | None = None
+) -> dict[str, ControlState]:
+    """Per worker the state after all control answers, in the order of submission.
+
+    Skipping a control task is no answer. ``judgements`` is one a (task, worker); the truth is
+    the task's, also for a judgement that does not repeat it.
+    """
+    golden = golden_of(judgements := list(judgements))
+    results: dict[str, list[bool]] = {}
+    for j in sorted(judgements, key=lambda j: (j.submitted_at, j.task)):
+        if j.task in golden and not j.skip:
+            results.setdefault(j.worker, []).append(answer_right(j.plates, golden[j.task]))
+    return {worker: judge(right, policy) for worker, right in results.items()}
+
+
+def _quads(
+    tasks: Sequence[TaskAnswers], chosen: Sequence[Sequence[int]], model: CrowdModel
+) -> dict[tuple[int, int], tuple[FloatArray, float, float]]:
+    """(task number, variant) -> quad, spread, error; groups of equal size are averaged together."""
+    by_size: dict[int, list[tuple[int, int]]] = {}
+    for t, variants in enumerate(chosen):
+        for v in variants:
+            by_size.setdefault(len(tasks[t].variants[v].members), []).append((t, v))
+    out: dict[tuple[int, int], tuple[FloatArray, float, float]] = {}
+    for keys in by_size.values():
+        points, weights, scales = [], [], []
+        for t, v in keys:
+            variant = tasks[t].variants[v]
+            who = [tasks[t].judgements[m].worker for m in variant.members]
+            sigma = np.array([model.scatter.get(w, model.default_scatter) for w in who])
+            skill = np.array([model.skill.get(w, model.default_skill) for w in who])
+            scale = np.hypot(sigma * variant.radius / 0.25, _CLICK_PX)
+            points.append(variant.rings)
+            weights.append(skill / scale**2)
+            scales.append(scale)
+        rings = np.array(points)
+        w, px = np.array(weights), np.array(scales)
+        quads = huber_mean(rings, w, px)
+        error = np.sqrt(((w * px) ** 2).sum(axis=1)) / w.sum(axis=1)
+        spread = np.sqrt(((rings - quads[:, None]) ** 2).sum(axis=3).mean(axis=(1, 2)))
+        for k, key in enumerate(keys):
+            out[key] = (order_corners(quads[k]), float(spread[k]), float(error[k]))
+    return out
+
+
+def _choose(problem: Problem, beliefs: Beliefs, n_tasks: int) -> list[tuple[tuple[int, ...], float]]:
+    """Per task the best explicit hypothesis and its posterior."""
+    score = np.where(problem.hyp_other, -1.0, beliefs.posterior)
+    bounds = np.append(problem.task_start, len(score))
+    best = []
+    for t in range(n_tasks):
+        h = int(bounds[t] + np.argmax(score[bounds[t] : bounds[t + 1]]))
+        best.append((problem.truths[h], float(beliefs.posterior[h])))
+    return best
+
+
+def _status(
+    task: TaskAnswers,
+    truth: Sequence[int],
+    posterior: float,
+    used: int,
+    policy: AggregatePolicy,
+    copies_suspicious: bool,
+) -> LabelStatus:
+    live = [
+        i for i in range(len(task.judgements)) if not copies_suspicious or task.copy_of[i] == ABSENT
+    ]
+    rows = [tuple(task.table[i].tolist()) for i in live]
+    drawn = [place for place, v in enumerate(truth) if v != ABSENT]
+    if drawn:
+        support = min(sum(row[place] == truth[place] for row in rows) for place in drawn)
+    else:
+        support = sum(all(v == ABSENT for v in row) for row in rows)
+    if posterior >= policy.posterior and support >= policy.min_agreeing:
+        return "agreed"
+    if used >= policy.max_answers:
+        return "escalated"
+    ranked = Counter(rows).most_common(2)
+    if len(ranked) == 2 and ranked[0][1] == ranked[1][1] >= 2:
+        # Two groups that each agree: the photo is ambiguous, or a group colludes.
+        return "escalated"
+    return "open"
+
+
+def _labels(
+    tasks: Sequence[TaskAnswers],
+    best: Sequence[tuple[tuple[int, ...], float]],
+    used: Sequence[int],
+    received: Sequence[int],
+    model: CrowdModel,
+    policy: AggregatePolicy,
+) -> list[Label]:
+    chosen = [[v for v in truth if v != ABSENT] for truth, _ in best]
+    quads = _quads(tasks, chosen, model)
+    labels = []
+    for t, (task, (truth, posterior)) in enumerate(zip(tasks, best, strict=True)):
+        counted = len(task.judgements)
+        plates = []
+        for v in chosen[t]:
+            quad, spread, error = quads[(t, v)]
+            share = len(task.variants[v].members) / counted
+            plates.append(LabelledPlate(quad, share, spread, error))
+        plates.sort(key=lambda p: (float(p.quad[:, 0].min()), float(p.quad[:, 1].min())))
+        status = _status(task, truth, posterior, used[t], policy, model.copies_suspicious)
+        labels.append(Label(task.task, tuple(plates), status, received[t], posterior))
+    return labels
+
+
+def _golden_label(task: str, answers: Sequence[Judgement], truth: Sequence[FloatArray]) -> Label:
+    """A control task's label is its truth; agreement and spread are what the workers gave."""
+    counted = [j for j in answers if not j.skip]
+    plates = []
+    for quad in truth:
+        near = [
+            aligned(drawn, quad) - quad
+            for j in counted
+            for drawn in j.plates
+            if plate_right(drawn, quad)
+        ]
+        spread = float(np.sqrt((np.array(near) ** 2).sum(axis=2).mean())) if near else 0.0
+        share = min(1.0, len(near) / len(counted)) if counted else 0.0
+        plates.append(LabelledPlate(order_corners(quad), share, spread))
+    return Label(task, tuple(plates), "agreed", len(answers), 1.0)
+
+
+def _empty_label(task: str, received: int, used: int, policy: AggregatePolicy) -> Label:
+    status: LabelStatus = "escalated" if used >= policy.max_answers else "open"
+    return Label(task, (), status, received, 0.0)
+
+
+def _copies_suspicious(tasks: Sequence[TaskAnswers]) -> bool:
+    """Honest hands differ: where at most a fifth of the agreeing pairs are identical (and there
+    are enough to tell), the identical ones are copies of each other."""
+    agreeing = sum(t.agreeing_pairs for t in tasks)
+    identical = sum(t.identical_pairs for t in tasks)
+    return agreeing >= 30 and identical <= 0.2 * agreeing
+
+
+def _peer_bans(
+    fitted: Fit,
+    tasks: Sequence[TaskAnswers],
+    numbers: Mapping[str, int],
+    policy: AggregatePolicy,
+    copies: bool,
+) -> dict[str, str]:
+    """Bans by leave-one-out agreement and by copying."""
+    tally: Tally = fitted.tally
+    reasons: dict[str, str] = {}
+    if copies and policy.copies:
+        copied = Counter(
+            task.judgements[i].worker
+            for task in tasks
+            for i, source in enumerate(task.copy_of)
+            if source != ABSENT
+        )
+        for worker, many in copied.items():
+            if many >= policy.copies:
+                reasons[worker] = f"copies: {many} answers equal another worker's earlier answer"
+    total = float(tally.peer_total.sum())
+    crowd = float(tally.peer_right.sum()) / total if total else 0.0
+    if policy.peer_bar and crowd >= policy.peer_crowd:
+        for worker, k in numbers.items():
+            right, seen = float(tally.peer_right[k]), float(tally.peer_total[k])
+            if seen >= policy.peer_from and wilson(right, seen)[1] < policy.peer_bar:
+                reasons.setdefault(
+                    worker,
+                    f"agreement: right on {right:.1f} of {seen:.1f} photos by the other workers",
+                )
+    return reasons
+
+
+@dataclass(frozen=True)
+class _Round:
+    tasks: list[TaskAnswers]
+    problem: Problem
+    fitted: Fit
+    numbers: dict[str, int]
+    copies: bool
+
+
+def _round(
+    open_tasks: Mapping[str, Sequence[Judgement]],
+    banned: Mapping[str, str],
+    states: Mapping[str, ControlState],
+    workers: Sequence[str],
+) -> _Round:
+    kept = [[j for j in js if j.worker not in banned and not j.skip] for js in open_tasks.values()]
+    tasks = structure([js for js in kept if js])
+    numbers = {w: k for k, w in enumerate(w for w in workers if w not in banned)}
+    copies = _copies_suspicious(tasks)
+    problem = build(tasks, numbers, copies)
+    none = ControlState()
+    right = np.array([states.get(w, none).right for w in numbers], dtype=np.float64)
+    total = np.array([states.get(w, none).total for w in numbers], dtype=np.float64)
+    return _Round(tasks, problem, fit(problem, right, total), numbers, copies)
 
 
 def aggregate(
@@ -117,21 +406,133 @@ def aggregate(
     """Labels and workers from all judgements; a pure function, whatever their order.
 
     Args:
-        judgements: of all tasks, control tasks included.
+        judgements: of all tasks, control tasks included. Of several by one worker on one task
+            the last submitted counts.
         policy: the defaults where ``None``.
         banned: worker -> reason, of bans decided elsewhere (rules); added to those that the
-            control tasks give.
+            control tasks, the leave-one-out agreement and the copies give.
     """
-    raise NotImplementedError
+    chosen = policy or AggregatePolicy()
+    kept = latest(judgements)
+    golden = golden_of(kept)
+    workers = sorted({j.worker for j in kept})
+    states = control_states(kept, chosen.control)
+    reasons = {w: s.reason for w, s in states.items() if s.verdict == "banned"}
+    reasons.update(banned or {})
+    by_task: dict[str, list[Judgement]] = {}
+    for j in kept:
+        by_task.setdefault(j.task, []).append(j)
+    open_tasks = {t: js for t, js in by_task.items() if t not in golden}
+
+    peers: dict[str, tuple[float, float]] = {}
+    while True:
+        now = _round(open_tasks, reasons, states, workers)
+        for worker, k in now.numbers.items():
+            tally = now.fitted.tally
+            peers[worker] = (float(tally.peer_right[k]), float(tally.peer_total[k]))
+        found = _peer_bans(now.fitted, now.tasks, now.numbers, chosen, now.copies)
+        if not found:
+            break
+        reasons.update(found)
+
+    best = _choose(now.problem, now.fitted.beliefs, len(now.tasks))
+    winners = [
+        [v for v in truth if v != ABSENT] if p >= 0.9 else [] for truth, p in best
+    ]
+    controls = [j for j in kept if j.task in golden and j.worker not in reasons]
+    spreads, crowd_scatter = scatter(now.tasks, winners, now.numbers, controls)
+    model = CrowdModel(
+        skill={w: float(now.fitted.skill[k]) for w, k in now.numbers.items()},
+        scatter={w: float(spreads[k]) for w, k in now.numbers.items()},
+        default_skill=now.fitted.crowd_skill,
+        default_scatter=crowd_scatter,
+        plate_counts=tuple(now.fitted.plate_counts.tolist()),
+        copies_suspicious=now.copies,
+    )
+    used = {t: sum(j.worker not in reasons for j in js) for t, js in open_tasks.items()}
+    names = [t.task for t in now.tasks]
+    made = _labels(
+        now.tasks,
+        best,
+        [used[t] for t in names],
+        [len(open_tasks[t]) for t in names],
+        model,
+        chosen,
+    )
+    labels = {label.task: label for label in made}
+    for task, answers in by_task.items():
+        if task in golden:
+            valid = [j for j in answers if j.worker not in reasons]
+            label = _golden_label(task, valid, golden[task])
+            labels[task] = Label(task, label.plates, label.status, len(answers), 1.0)
+        elif task not in labels:
+            labels[task] = _empty_label(task, len(answers), used[task], chosen)
+    return Aggregation(
+        labels=tuple(labels[t] for t in sorted(labels)),
+        workers=tuple(_report(w, states, reasons, peers, model) for w in workers),
+        model=model,
+        peer_right={w: peers.get(w, (0.0, 0.0))[0] for w in workers},
+        peer_total={w: peers.get(w, (0.0, 0.0))[1] for w in workers},
+    )
+
+
+def _report(
+    worker: str,
+    states: Mapping[str, ControlState],
+    reasons: Mapping[str, str],
+    peers: Mapping[str, tuple[float, float]],
+    model: CrowdModel,
+) -> WorkerReport:
+    state = states.get(worker, ControlState())
+    right, total = peers.get(worker, (0.0, 0.0))
+    skill = skill_of(state.right, state.total, right, total, model.default_skill)
+    return WorkerReport(
+        worker=worker,
+        skill=model.skill.get(worker, skill),
+        golden_right=state.right,
+        golden_total=state.total,
+        banned=worker in reasons,
+        reason=reasons.get(worker, ""),
+        scatter=model.scatter.get(worker, model.default_scatter),
+    )
 
 
 def aggregate_task(
     judgements: Collection[Judgement], model: CrowdModel, policy: AggregatePolicy | None = None
 ) -> Label:
-    """The label of one task (banned workers' judgements left out by the caller), quickly."""
-    raise NotImplementedError
+    """The label of one task, quickly, with what ``model`` knows of the crowd.
+
+    Banned workers' judgements are left out by the caller. ``judgements`` is not empty.
+    """
+    chosen = policy or AggregatePolicy()
+    kept = latest(judgements)
+    if not kept or len({j.task for j in kept}) != 1:
+        raise ValueError("aggregate_task takes judgements of exactly one task")
+    name = kept[0].task
+    golden = golden_of(kept)
+    if golden:
+        return _golden_label(name, kept, golden[name])
+    answers = [j for j in kept if not j.skip]
+    if not answers:
+        return _empty_label(name, len(kept), len(kept), chosen)
+    tasks = structure([answers])
+    numbers = {j.worker: k for k, j in enumerate(answers)}
+    skill = np.array([model.skill.get(w, model.default_skill) for w in numbers])
+    problem = build(tasks, numbers, model.copies_suspicious)
+    beliefs = believe(problem, skill, np.array(model.plate_counts))
+    best = _choose(problem, beliefs, 1)
+    return _labels(tasks, best, [len(kept)], [len(kept)], model, chosen)[0]
 
 
-def initial_model() -> CrowdModel:
-    """The model before any judgement."""
-    raise NotImplementedError
+__all__ = [
+    "AggregatePolicy",
+    "Aggregation",
+    "CrowdModel",
+    "Label",
+    "LabelledPlate",
+    "WorkerReport",
+    "aggregate",
+    "aggregate_task",
+    "control_states",
+    "initial_model",
+]
