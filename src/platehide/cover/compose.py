@@ -22,7 +22,7 @@ from platehide.pixels import Box, Patch, PixelSource
 from platehide.types import FloatArray, ImageArray, as_quad
 
 _NOISE_TILE = 256
-_PHOTO_PIXEL_BLUR = 0.45  # σ that a rendered, area-sampled picture has of itself
+_OWN_BLUR_PX = 0.4  # σ of the warp itself: area-sampled flat cover, bilinear interpolation
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def cover_plate(
         look = measure(region, plate - origin, opaque)
         layer = render(look, target - origin, (region.shape[1], region.shape[0]), cover, options)
         edge_px = 1.0 + 1.2 * look.blur_px
-    return Covered(_blend(region, layer, depth, edge_px, box, frame), painted)
+    return Covered(_blend(region, layer, depth, edge_px=edge_px, box=box, frame=frame), painted)
 
 
 def render(
@@ -102,7 +102,7 @@ def render(
     layer = cv2.warpPerspective(
         lit, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    extra = look.blur_px**2 - _PHOTO_PIXEL_BLUR**2
+    extra = look.blur_px**2 - _OWN_BLUR_PX**2
     if extra > 0.1:
         layer = cv2.GaussianBlur(layer, (0, 0), float(np.sqrt(extra)))
     out = np.asarray(layer, dtype=np.uint8)
@@ -129,7 +129,7 @@ def _noise_tile() -> NDArray[np.float32]:
     rng = np.random.default_rng(20240229)
     tile = rng.standard_normal((_NOISE_TILE, _NOISE_TILE), dtype=np.float32)
     soft = np.asarray(cv2.GaussianBlur(tile, (0, 0), 0.6, borderType=cv2.BORDER_REFLECT))
-    out = (soft / soft.std()).astype(np.float32)
+    out: NDArray[np.float32] = np.asarray(soft / soft.std(), dtype=np.float32)
     out.setflags(write=False)
     return out
 
@@ -169,6 +169,7 @@ def _blend(
     region: ImageArray,
     layer: ImageArray,
     depth: NDArray[np.float32],
+    *,
     edge_px: float,
     box: Box,
     frame: int,

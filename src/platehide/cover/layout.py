@@ -24,7 +24,7 @@ MIN_ASPECT, MAX_ASPECT = 0.8, 6.5
 """Apparent width : height of a plate for which a layout of its own is made."""
 
 STRETCH = 1.15
-SMALL_PLATE_PX = 64
+SMALL_PLATE_PX = 48
 """Below this width our lettering could not be read; the mark stands alone and larger."""
 
 _BUCKET = 0.08  # step of ln(aspect): a layout is reused within ±4 %
@@ -280,4 +280,7 @@ def _resize_rgba(design: RgbaArray, wh: tuple[int, int]) -> RgbaArray:
     method = cv2.INTER_CUBIC if enlarge else cv2.INTER_AREA
     out = np.asarray(cv2.resize(pre, wh, interpolation=method)).clip(0, 255)
     colour = out[..., :3] / np.maximum(out[..., 3:] / 255.0, 1e-3)
-    return np.rint(np.concatenate([colour.clip(0, 255), out[..., 3:]], axis=2)).astype(np.uint8)
+    rgba: RgbaArray = np.rint(np.concatenate([colour.clip(0, 255), out[..., 3:]], axis=2)).astype(
+        np.uint8
+    )
+    return rgba

@@ -121,17 +121,17 @@ def _plane(luma: NDArray[np.float32]) -> tuple[float, float, float]:
     v, u = np.mgrid[0:3, 0:6]
     design = np.stack([np.ones(18), (u.ravel() - 2.5) / 6.4, (v.ravel() - 1.0) / 4.0], axis=1)
     weight = np.ones(18)
-    fit = np.zeros(3)
+    fit: FloatArray = np.zeros(3)
     for _ in range(4):
         weighted = design * weight[:, None]
-        fit = np.linalg.lstsq(weighted, bright * weight, rcond=None)[0]
+        fit = np.asarray(np.linalg.lstsq(weighted, bright * weight, rcond=None)[0], np.float64)
         residual = np.abs(design @ fit - bright)
         weight = 1.0 / (1.0 + residual / (np.median(residual) + 1e-3))
     return float(fit[0]), float(fit[1]), float(fit[2])
 
 
 def _log_cast(colour: NDArray[np.float32]) -> NDArray[np.float64]:
-    """ln of R, G, B over luma; no cast where it is too dark to tell."""
+    """Natural logarithm of R, G, B over luma; no cast where it is too dark to tell."""
     luma = float(colour @ _LUMA)
     if luma < 0.004:
         return np.zeros(3)
@@ -158,8 +158,8 @@ def _surroundings(
 
 
 def _grain(region: ImageArray, inside: NDArray[np.bool_]) -> float:
-    """Noise from the second difference of both axes (Immerkær 1996), with a median so that
-    edges do not count; a full-resolution window of at most 256 × 256 px."""
+    """Noise from the second difference of both axes (Immerkær 1996), by a low
+    quantile so that edges and texture do not count; a full-resolution window of at most 256 × 256 px."""
     h, w = inside.shape
     if h < 5 or w < 5:
         return 0.0
@@ -170,7 +170,8 @@ def _grain(region: ImageArray, inside: NDArray[np.bool_]) -> float:
     outside = ~inside[rows, columns]
     if int(outside.sum()) < 50:
         return 0.0
-    return float(min(8.0, np.median(second[outside]) / 0.6745 / 6.0))
+    # The lower quartile of |N(0, σ)| is 0.3186 σ; it stays low where most is grille or gravel.
+    return float(min(8.0, np.percentile(second[outside], 25) / 0.3186 / 6.0))
 
 
 def _blur(region: ImageArray, quad: FloatArray) -> float:
@@ -195,4 +196,6 @@ def _blur(region: ImageArray, quad: FloatArray) -> float:
     gx = np.asarray(cv2.Sobel(grey, cv2.CV_32F, 1, 0), dtype=np.float32)
     gy = np.asarray(cv2.Sobel(grey, cv2.CV_32F, 0, 1), dtype=np.float32)
     steepest = float(np.percentile(np.hypot(gx, gy), 98)) / 8.0
-    return float(np.clip(contrast / (steepest * np.sqrt(2 * np.pi) + 1e-3), 0.45, 5.0))
+    sigma = contrast / (steepest * np.sqrt(2 * np.pi) + 1e-3)
+    # The derivative spans two pixels: a box of variance 1/3 that is not the photo's.
+    return float(np.clip(np.sqrt(max(0.0, sigma**2 - 1 / 3)), 0.3, 5.0))

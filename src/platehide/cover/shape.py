@@ -100,7 +100,7 @@ def inward_distance(polygon: FloatArray, size_wh: tuple[int, int]) -> NDArray[np
     # The upright hull caps how far a sharp corner reaches.
     across = np.minimum(xs + 1 - low_x, high_x - xs + 0.5)
     down = np.minimum(ys + 1 - low_y, high_y - ys + 0.5)
-    depth = np.minimum(across[None, :], down[:, None]).astype(np.float32)
+    depth: NDArray[np.float32] = np.minimum(across[None, :], down[:, None]).astype(np.float32)
     for a, b in zip(ring, np.roll(ring, -1, axis=0), strict=True):
         dx, dy = b - a
         length = float(np.hypot(dx, dy))

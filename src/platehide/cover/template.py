@@ -173,11 +173,12 @@ def _read_png(data: bytes, name: str) -> RgbaArray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=["PNG"])
-            width, height = image.size
+            opened = Image.open(io.BytesIO(data), formats=["PNG"])
+            width, height = opened.size
             if width * height > MAX_DESIGN_PIXELS:
                 raise _bad(name, f"declares {width}×{height} pixels; at most 40 million")
             _check_shape(width, height, name)
+            image: Image.Image = opened
             if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it to white
                 grey = np.asarray(image, dtype=np.float64) / 257.0
                 image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
