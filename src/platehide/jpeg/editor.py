@@ -1,0 +1,296 @@
+"""Change pixels of a JPEG: only the blocks that hold a changed pixel are coded anew, with the
+file's own quantisation; every other coefficient stays as it is.
+
+All coordinates are stored pixels: orientation is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from platehide.jpeg.native import AVAILABLE, native
+from platehide.jpeg.source import NotEditableError, Source, read_source
+from platehide.jpeg.store import (
+    EOI,
+    SOI,
+    AreaEdit,
+    Blocks,
+    MemoryStore,
+    ScanStore,
+    Store,
+    table_segment,
+    three,
+)
+from platehide.metadata.jpeg_walk import JpegLayout, walk_jpeg
+from platehide.pixels import Box, Patch
+from platehide.types import ImageArray
+
+_JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited JPEG.
+
+    Attributes:
+        boxes: for each separate area, the smallest box in stored px that holds its rewritten
+            MCUs. Outside of them (and one pixel of fringe, where a decoder interpolates
+            subsampled colour) decoded pixels are those of the source.
+    """
+
+    data: bytes
+    boxes: tuple[Box, ...]
+
+
+class JpegEditor:
+    """A JPEG that can be looked at, reduced or in part, and edited.
+
+    Not thread-safe. Opening reads the headers only; damage in the picture data shows at the
+    first use, as ``NotEditableError``.
+
+    Args:
+        data: the file.
+        layout: its parts, where the caller has walked it already.
+
+    Raises:
+        NotEditableError: see :func:`platehide.jpeg.source.read_source`.
+        ImageError: the bytes are no JPEG.
+    """
+
+    def __init__(self, data: bytes, layout: JpegLayout | None = None) -> None:
+        if not AVAILABLE:
+            raise NotEditableError("the compiled part of platehide is missing")
+        self._source = read_source(data, layout or walk_jpeg(data, max_pixels=1 << 62))
+        self._opened: Store | None = None
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in stored px."""
+        return self._source.size_wh
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            indexable = self._source.indexable
+            self._opened = ScanStore(self._source) if indexable else MemoryStore(self._source)
+        return self._opened
+
+    def overview(self, long_side: int) -> ImageArray | None:
+        """The whole picture reduced to ½, ¼ or ⅛, its longer side at least ``long_side`` px.
+
+        ``None`` where that takes more than ½: decode the file as a whole then. Reduced by area
+        over the low frequencies of each block, colour interpolated bilinearly.
+        """
+        width, height = self.size_wh
+        for scale in (1, 2, 4):
+            if -(-max(width, height) * scale // 8) >= long_side:
+                size_wh = -(-width * scale // 8), -(-height * scale // 8)
+                return _merge_planes(self._store.planes(scale), size_wh)
+        return None
+
+    def check(self) -> None:
+        """Walk through the picture data once (kept for later).
+
+        Raises:
+            NotEditableError: it is damaged.
+        """
+        self._store.read((0, 0, 1, 1))
+
+    def region(self, box: Box) -> ImageArray:
+        """Full-resolution pixels ``(h, w, 3)`` of ``box``, as libjpeg-turbo decodes them."""
+        x0, y0, x1, y1 = box
+        width, height = self.size_wh
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(f"box {box} does not lie inside {width}×{height}")
+        area = self._area(box)
+        left, top, _, _ = self._pixel_box(area)
+        pixels = decode_blocks(self._source, area, self._store.read(area))
+        return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+
+    def edit(self, patches: Sequence[Patch]) -> Edit:
+        """The whole file with the patches' changed pixels drawn, in order.
+
+        Metadata segments are kept as they are; bytes after the end of image are not.
+
+        Raises:
+            NotEditableError: the picture data is damaged.
+            ValueError: a patch lies outside the picture.
+        """
+        for patch in patches:
+            _check_inside(patch, self.size_wh)
+        edits = [
+            self._edit_area(area, [patches[i] for i in members])
+            for area, members in _disjoint(
+                [
+                    (self._area(_changed_box(patch)), [i])
+                    for i, patch in enumerate(patches)
+                    if patch.changed.any()
+                ]
+            )
+        ]
+        if not edits:
+            return Edit(self._source.data[: self._source.layout.end], ())
+        data = self._store.write(edits)
+        if data is None:  # no room in a Huffman table: code the same coefficients in better ones
+            data = MemoryStore(self._source).write(edits)
+        return Edit(data, tuple(self._touched_box(edit) for edit in edits))
+
+    def _area(self, box: Box) -> Box:
+        """The MCUs of a box and one more on each side, which colour interpolation looks at."""
+        mcu_w, mcu_h = self._source.mcu_wh
+        across, down = self._source.mcus_wh
+        x0, y0, x1, y1 = box
+        return (
+            max(0, x0 // mcu_w - 1),
+            max(0, y0 // mcu_h - 1),
+            min(across, -(-x1 // mcu_w) + 1),
+            min(down, -(-y1 // mcu_h) + 1),
+        )
+
+    def _pixel_box(self, area: Box) -> Box:
+        mcu_w, mcu_h = self._source.mcu_wh
+        x0, y0, x1, y1 = area
+        return x0 * mcu_w, y0 * mcu_h, x1 * mcu_w, y1 * mcu_h
+
+    def _touched_box(self, edit: AreaEdit) -> Box:
+        y, x = np.nonzero(edit.touched)
+        left, top = edit.area[:2]
+        area = left + x.min(), top + y.min(), left + x.max() + 1, top + y.max() + 1
+        x0, y0, x1, y1 = self._pixel_box(tuple(int(v) for v in area))  # type: ignore[arg-type]
+        width, height = self.size_wh
+        return x0, y0, min(x1, width), min(y1, height)
+
+    def _edit_area(self, area: Box, patches: Sequence[Patch]) -> AreaEdit:
+        blocks = self._store.read(area)
+        pixels = np.array(decode_blocks(self._source, area, blocks))
+        changed = np.zeros(pixels.shape[:2], np.uint8)
+        left, top, right, bottom = self._pixel_box(area)
+        for patch in patches:
+            # Only the changed part of a patch is sure to lie inside the area.
+            x0, y0, x1, y1 = _changed_box(patch)
+            there = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+            part = np.s_[y0 - patch.y : y1 - patch.y, x0 - patch.x : x1 - patch.x]
+            mask = patch.changed[part]
+            pixels[there][mask] = patch.pixels[part][mask]
+            changed[there] |= mask
+        # Blocks hang over the picture's right and lower edge. Left as they are, the hidden pixels
+        # there would still show the plate's rim: repeat the last column and row, changed or not.
+        over = ((0, bottom - top - pixels.shape[0]), (0, right - left - pixels.shape[1]))
+        touched = np.zeros((area[3] - area[1], area[2] - area[0]), np.uint8)
+        native.forward(
+            area_frame(self._source, area),
+            self._source.quant,
+            np.pad(pixels, (*over, (0, 0)), mode="edge"),
+            np.pad(changed, over, mode="edge"),
+            *three(blocks),
+            touched,
+        )
+        return AreaEdit(area, blocks, touched.astype(np.bool_))
+
+
+def _check_inside(patch: Patch, size_wh: tuple[int, int]) -> None:
+    x0, y0, x1, y1 = patch.box
+    if x0 < 0 or y0 < 0 or x1 > size_wh[0] or y1 > size_wh[1]:
+        raise ValueError(f"patch {patch.box} does not lie inside {size_wh[0]}×{size_wh[1]}")
+
+
+def _changed_box(patch: Patch) -> Box:
+    """The smallest box with every changed pixel; at least one is needed."""
+    rows = np.flatnonzero(patch.changed.any(axis=1))
+    columns = np.flatnonzero(patch.changed.any(axis=0))
+    return (
+        patch.x + int(columns[0]),
+        patch.y + int(rows[0]),
+        patch.x + int(columns[-1]) + 1,
+        patch.y + int(rows[-1]) + 1,
+    )
+
+
+def _disjoint(areas: list[tuple[Box, list[int]]]) -> list[tuple[Box, list[int]]]:
+    """Join areas until none overlap; the numbers of a joined area stay in ascending order."""
+    done: list[tuple[Box, list[int]]] = []
+    for box, members in areas:
+        merged = True
+        while merged:
+            merged = False
+            for other in done:
+                (a0, b0, a1, b1), numbers = other
+                x0, y0, x1, y1 = box
+                if x0 < a1 and a0 < x1 and y0 < b1 and b0 < y1:
+                    done.remove(other)
+                    box = min(x0, a0), min(y0, b0), max(x1, a1), max(y1, b1)
+                    members = sorted(members + numbers)
+                    merged = True
+                    break
+        done.append((box, members))
+    return done
+
+
+def _merge_planes(planes: Sequence[ImageArray], size_wh: tuple[int, int]) -> ImageArray:
+    """RGB ``(h, w, 3)`` of YCbCr planes, cut to ``size_wh``."""
+    width, height = size_wh
+    luma = planes[0]
+    if len(planes) == 1:
+        return np.asarray(cv2.cvtColor(luma[:height, :width], cv2.COLOR_GRAY2RGB), np.uint8)
+    full = max(p.shape[1] for p in planes), max(p.shape[0] for p in planes)
+    y, cb, cr = (
+        cv2.resize(plane, full, interpolation=cv2.INTER_LINEAR)[:height, :width] for plane in planes
+    )
+    merged = cv2.merge([y, cr, cb])
+    return np.asarray(cv2.cvtColor(merged, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def area_frame(source: Source, area: Box) -> NDArray[np.int32]:
+    """Frame fields of a picture that is just this area of MCUs, cut where the picture ends.
+
+    The cut matters: decoders do not interpolate colour with what lies beyond the edge.
+    """
+    width, height = source.size_wh
+    mcu_w, mcu_h = source.mcu_wh
+    x0, y0, x1, y1 = area
+    frame = source.frame.copy()
+    frame[:2] = min(x1 * mcu_w, width) - x0 * mcu_w, min(y1 * mcu_h, height) - y0 * mcu_h
+    return frame
+
+
+def decode_blocks(source: Source, area: Box, blocks: Blocks) -> ImageArray:
+    """Pixels ``(h, w, 3)`` of an area: a small JPEG of its own, through libjpeg-turbo."""
+    frame = area_frame(source, area)
+    count = len(blocks)
+    scan = [count, *(n for i in range(count) for n in (i, int(i > 0), int(i > 0)))]
+    scan += [0] * (10 - len(scan)) + [0, 63, 0, 0, 0]
+    specs, entropy = native.encode_scan(frame, np.array(scan, np.int32), False, *three(blocks))
+    wide = int(source.quant.max()) > 255
+    parts = [SOI, _JFIF]
+    for i in range(count):
+        steps = source.quant[i].astype(">u2" if wide else "u1").tobytes()
+        parts.append(b"\xff\xdb" + (len(steps) + 3).to_bytes(2, "big"))
+        parts.append(bytes([(16 if wide else 0) + i]) + steps)
+    header = b"\x08" + int(frame[1]).to_bytes(2, "big") + int(frame[0]).to_bytes(2, "big")
+    header += bytes([count])
+    for i, (h, v) in enumerate(source.sampling):
+        header += bytes([i + 1, h << 4 | v, i])
+    parts.append(b"\xff\xc1" if wide else b"\xff\xc0")
+    parts.append((len(header) + 2).to_bytes(2, "big") + header)
+    parts.append(table_segment(specs, [0, 4] if count == 1 else [0, 1, 4, 5]))
+    names = b"".join(bytes([i + 1, 0x11 * int(i > 0)]) for i in range(count))
+    parts.append(b"\xff\xda" + (6 + len(names)).to_bytes(2, "big") + bytes([count]) + names)
+    parts += [b"\x00\x3f\x00", entropy, EOI]
+    return decode_whole(b"".join(parts))
+
+
+def decode_whole(jpeg: bytes) -> ImageArray:
+    """All pixels ``(h, w, 3)`` of an intact JPEG without metadata."""
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(jpeg), np.uint8)
+    except ValueError as error:  # a sampling that TurboJPEG has no name for
+        decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if decoded is None:
+            raise NotEditableError(f"cannot be decoded: {error}") from error
+        return np.asarray(decoded, np.uint8)
