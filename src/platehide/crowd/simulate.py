@@ -1,24 +1,39 @@
-"""A simulated crowd against any server that speaks ``SimServer`` (skeleton)."""
+"""A simulated crowd against any server that speaks ``SimServer``.
+
+The same driver runs the in-memory engine and the real server code; it knows the truth, the
+server does not (but for the control photos).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from platehide.crowd.aggregate import Label
+from platehide.crowd.engine import Engine, EnginePolicy
 from platehide.crowd.judgements import Judgement
+from platehide.crowd.matching import aligned, reference_height, ring
+from platehide.crowd.sim_workers import (
+    Answer,
+    Human,
+    SimPhoto,
+    Worker,
+    make_bots,
+    make_photo,
+)
+from platehide.geometry import order_corners
 from platehide.types import FloatArray
 
+PUBLISHED_COST = 28.0
+PUBLISHED_PHOTOS = 4000
+PUBLISHED_ANSWERS = 3
 
-@dataclass(frozen=True)
-class SimPhoto:
-    """A photo of the simulated world: its name, size and true plates."""
-
-    name: str
-    width: int
-    height: int
-    plates: tuple[FloatArray, ...]
+START = 1_767_225_600.0
+_PATIENCE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -27,14 +42,6 @@ class Offer:
 
     photo: str
     lease: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a worker sends: plates ``(4, 2)`` px in any order, or a skip."""
-
-    plates: tuple[FloatArray, ...] = ()
-    skip: bool = False
 
 
 class SimServer(Protocol):
@@ -56,7 +63,11 @@ class SimServer(Protocol):
         """The raw log: every answer ever taken, dropped ones and control tasks included."""
 
     def labels(self) -> Sequence[Label]:
-        """The labels as they stand (of the photos; control tasks may be among them)."""
+        """The labels as they stand (control tasks may be among them).
+
+        Called when every worker is out of work; a server that looks at the whole crowd again
+        may reopen photos here, and the workers then go on.
+        """
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,11 @@ class SimSettings:
         sloppy: share of the workers that are sloppy.
         honest_sigma: scatter of a coordinate, as a share of the plate's height.
         sloppy_sigma: the same of a sloppy worker.
-        price: paid for one judgement.
+        median_width: of the plates in px (lognormal).
+        no_plate: share of photos without a plate.
+        control_no_plate: share of control photos without a plate.
+        seconds: median time of an answer.
+        price: paid for one judgement, control tasks included.
         seed: of everything random.
     """
 
@@ -82,22 +97,42 @@ class SimSettings:
     sloppy: float = 0.2
     honest_sigma: float = 0.06
     sloppy_sigma: float = 0.22
-    price: float = 28.0 / 12000.0
+    median_width: float = 170.0
+    no_plate: float = 0.08
+    control_no_plate: float = 0.15
+    seconds: float = 10.0
+    price: float = PUBLISHED_COST / (PUBLISHED_PHOTOS * PUBLISHED_ANSWERS)
     seed: int = 0
-    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SimWorld:
-    """Photos to annotate and control photos, by name."""
+    """Photos to annotate and control photos, by name; the kind of every worker."""
 
     photos: Mapping[str, SimPhoto]
     controls: Mapping[str, SimPhoto]
+    kinds: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class SimResult:
-    """What came of one run."""
+    """What came of one run.
+
+    Attributes:
+        settings: of the run.
+        corner_errors_px: of every corner of every agreed plate that is there, px.
+        wrong: agreed labels with a wrong yes/no or a corner off by more than half the plate's
+            height.
+        agreed: labels by status; ``open`` were left when the crowd ran out.
+        escalated: see ``agreed``.
+        open: see ``agreed``.
+        judgements: all that were given (and paid), control tasks and dropped answers included.
+        control_judgements: of them on control tasks.
+        honest: honest workers who answered at least once.
+        honest_banned: of them banned.
+        bad: bots and sloppy workers who answered at least once.
+        bad_banned: of them banned, by kind and in all under ``all``.
+    """
 
     settings: SimSettings
     corner_errors_px: FloatArray
@@ -106,21 +141,257 @@ class SimResult:
     escalated: int
     open: int
     judgements: int
+    control_judgements: int
     honest: int
     honest_banned: int
-    bad_banned: int
-    bad: int
+    bad: Mapping[str, int]
+    bad_banned: Mapping[str, int]
 
 
 MakeServer = Callable[[SimWorld, SimSettings], SimServer]
 
 
+def make_world(settings: SimSettings) -> tuple[SimWorld, dict[str, Worker]]:
+    """The photos and the crowd of a seed."""
+    rng = np.random.default_rng([settings.seed, 1])
+    photos = [
+        make_photo(
+            f"photo-{k:05d}.jpg",
+            rng,
+            median_width=settings.median_width,
+            no_plate=settings.no_plate,
+        )
+        for k in range(settings.photos)
+    ]
+    controls = [
+        make_photo(
+            f"photo-{settings.photos + k:05d}.jpg",
+            rng,
+            median_width=settings.median_width,
+            no_plate=settings.control_no_plate,
+            tilted=True,
+        )
+        for k in range(settings.controls)
+    ]
+    n_bots = round(settings.bots * settings.workers)
+    n_sloppy = round(settings.sloppy * settings.workers)
+    size = SimPhoto("", photos[0].width, photos[0].height, ()) if photos else SimPhoto("", 1, 1, ())
+    crowd = make_bots(n_bots, rng, size)
+    for k in range(settings.workers - n_bots):
+        own = np.random.default_rng(rng.integers(2**63))
+        if k < n_sloppy:
+            crowd.append(("sloppy", Human(own, settings.sloppy_sigma)))
+        else:
+            crowd.append(("honest", Human(own, settings.honest_sigma)))
+    order = rng.permutation(len(crowd))
+    names = [f"worker-{k:04d}" for k in range(len(crowd))]
+    kinds = {name: crowd[int(k)][0] for name, k in zip(names, order, strict=True)}
+    workers = {name: crowd[int(k)][1] for name, k in zip(names, order, strict=True)}
+    world = SimWorld({p.name: p for p in photos}, {p.name: p for p in controls}, kinds)
+    return world, workers
+
+
+class EngineServer:
+    """``SimServer`` over the in-memory engine."""
+
+    def __init__(
+        self, world: SimWorld, settings: SimSettings, policy: EnginePolicy | None = None
+    ) -> None:
+        controls = {name: p.plates for name, p in world.controls.items()}
+        self.engine = Engine(list(world.photos), controls, policy, seed=settings.seed)
+        self._world = world
+        self._since: dict[tuple[str, str], float] = {}
+
+    def enrol(self, worker: str, now: float) -> None:
+        """Nothing to do: the engine meets workers when they ask."""
+
+    def next_task(self, worker: str, now: float) -> Offer | None:
+        """See ``SimServer``."""
+        task = self.engine.next_task(worker)
+        if task is None:
+            return None
+        self._since[(worker, task)] = now
+        return Offer(task, task)
+
+    def submit(self, worker: str, offer: Offer, answer: Answer, now: float) -> None:
+        """See ``SimServer``."""
+        photo = self._world.photos.get(offer.photo) or self._world.controls[offer.photo]
+        self.engine.submit(
+            Judgement(
+                task=photo.name,
+                worker=worker,
+                width=photo.width,
+                height=photo.height,
+                submitted_at=now,
+                seconds=now - self._since.pop((worker, offer.photo)),
+                plates=tuple(order_corners(q) for q in answer.plates),
+                skip=answer.skip,
+            )
+        )
+
+    def banned(self) -> Mapping[str, str]:
+        """See ``SimServer``."""
+        return self.engine.bans
+
+    def judgements(self) -> Sequence[Judgement]:
+        """See ``SimServer``."""
+        return self.engine.log
+
+    def labels(self) -> Sequence[Label]:
+        """See ``SimServer``."""
+        self.engine.refresh()
+        return self.engine.labels()
+
+
+def _drive(
+    server: SimServer, world: SimWorld, workers: Mapping[str, Worker], settings: SimSettings
+) -> Sequence[Label]:
+    """Let the crowd work until nobody gets a task any more; the labels at the end."""
+    rng = np.random.default_rng([settings.seed, 2])
+    queue: list[tuple[float, int, str, Offer | None]] = []
+    for k, name in enumerate(workers):
+        # People come over twenty minutes, not all at once.
+        arrives = START + float(rng.uniform(0.0, 1200.0))
+        heapq.heappush(queue, (arrives, k, name, None))
+    number = len(queue)
+    enrolled: set[str] = set()
+    idle: dict[str, float] = {}
+    labels: Sequence[Label] = ()
+    while queue or idle:
+        if not queue:
+            before = len(server.judgements())
+            labels = server.labels()
+            now = max(idle.values())
+            waiting, idle = idle, {}
+            for name in waiting:
+                offer = server.next_task(name, now)
+                if offer is not None:
+                    number += 1
+                    took = float(rng.lognormal(np.log(settings.seconds), 0.4))
+                    heapq.heappush(queue, (now + took, number, name, offer))
+                elif name not in server.banned():
+                    idle[name] = now
+            if not queue and len(server.judgements()) == before:
+                return labels
+            continue
+        now, _, name, offer = heapq.heappop(queue)
+        if name not in enrolled:
+            server.enrol(name, now)
+            enrolled.add(name)
+        if offer is not None:
+            photo = world.photos.get(offer.photo) or world.controls[offer.photo]
+            server.submit(name, offer, workers[name].answer(photo), now)
+        found = server.next_task(name, now)
+        if found is None:
+            if name not in server.banned():
+                idle[name] = now
+        else:
+            number += 1
+            took = float(rng.lognormal(np.log(settings.seconds), 0.4))
+            heapq.heappush(queue, (now + took, number, name, found))
+        if idle and number % 20 == 0:
+            # Work may have come back (a ban, a disagreement): someone idle looks again.
+            name = min(idle)
+            del idle[name]
+            number += 1
+            heapq.heappush(queue, (now, number, name, None))
+    return server.labels()
+
+
+def corner_errors(found: FloatArray, true: FloatArray) -> FloatArray:
+    """``(4,)`` px, after the best cyclic alignment."""
+    reference = ring(true)
+    d = aligned(ring(found), reference) - reference
+    return np.asarray(np.hypot(d[:, 0], d[:, 1]))
+
+
+def score_label(label: Label, photo: SimPhoto) -> tuple[bool, list[FloatArray]]:
+    """(wrong, corner errors of each true plate that is labelled).
+
+    Wrong: another number of plates, or a corner off by more than half the plate's height.
+    """
+    rest = [p.quad for p in label.plates]
+    wrong = len(rest) != len(photo.plates)
+    errors = []
+    for true in photo.plates:
+        if not rest:
+            break
+        distances = [corner_errors(q, true) for q in rest]
+        best = int(np.argmin([d.max() for d in distances]))
+        errors.append(distances[best])
+        wrong = wrong or bool(distances[best].max() > 0.5 * reference_height(true))
+        rest.pop(best)
+    return wrong, errors
+
+
+def score(
+    labels: Iterable[Label],
+    judgements: Sequence[Judgement],
+    banned: Mapping[str, str],
+    world: SimWorld,
+    settings: SimSettings,
+) -> SimResult:
+    """Compare labels with the truth and bans with the kinds of the workers."""
+    by_name = {label.task: label for label in labels}
+    errors: list[FloatArray] = []
+    wrong = agreed = escalated = left = 0
+    for name, photo in world.photos.items():
+        label = by_name.get(name)
+        if label is None or label.status == "open":
+            left += 1
+        elif label.status == "escalated":
+            escalated += 1
+        else:
+            agreed += 1
+            is_wrong, found = score_label(label, photo)
+            wrong += is_wrong
+            errors.extend(found)
+    seen = {j.worker for j in judgements}
+    bad: dict[str, int] = {}
+    bad_banned: dict[str, int] = {}
+    for name in seen:
+        kind = world.kinds[name]
+        if kind != "honest":
+            bad[kind] = bad.get(kind, 0) + 1
+            bad_banned[kind] = bad_banned.get(kind, 0) + (name in banned)
+    honest = [name for name in seen if world.kinds[name] == "honest"]
+    return SimResult(
+        settings=settings,
+        corner_errors_px=np.concatenate([*errors, np.empty(0)]),
+        wrong=wrong,
+        agreed=agreed,
+        escalated=escalated,
+        open=left,
+        judgements=len(judgements),
+        control_judgements=sum(j.task in world.controls for j in judgements),
+        honest=len(honest),
+        honest_banned=sum(name in banned for name in honest),
+        bad=bad,
+        bad_banned=bad_banned,
+    )
+
+
 def run(settings: SimSettings, make_server: MakeServer | None = None) -> SimResult:
     """One simulated project; the in-memory engine where ``make_server`` is ``None``."""
-    raise NotImplementedError
+    world, workers = make_world(settings)
+    server = (make_server or EngineServer)(world, settings)
+    labels = _drive(server, world, workers, settings)
+    return score(labels, server.judgements(), server.banned(), world, settings)
 
 
-def table(results: Sequence[SimResult]) -> str:
-    """A printed table, runs of equal settings but the seed pooled, with the goals and the cost
-    of 4,000 photos beside the published $28."""
-    raise NotImplementedError
+def run_many(
+    settings: SimSettings,
+    seeds: Sequence[int],
+    bot_shares: Sequence[float],
+    make_server: MakeServer | None = None,
+    on_result: Callable[[SimResult], None] | None = None,
+) -> list[SimResult]:
+    """Every seed at every share of bots."""
+    results = []
+    for bots in bot_shares:
+        for seed in seeds:
+            result = run(replace(settings, bots=bots, seed=seed), make_server)
+            results.append(result)
+            if on_result is not None:
+                on_result(result)
+    return results
