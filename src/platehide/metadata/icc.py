@@ -8,7 +8,7 @@ _PICTURE = re.compile(
     rb"\xff\xd8\xff[\xc0-\xcf\xdb\xe0-\xef\xfe]|\x89PNG\r\n\x1a\n|RIFF....WEBP|ftyp(?:heic|avif|mp42)",
     re.DOTALL,
 )
-_MAX_PROFILE = 8 << 20
+MAX_PROFILE = 8 << 20
 
 
 def usable_profile(profile: bytes) -> bool:
@@ -16,4 +16,4 @@ def usable_profile(profile: bytes) -> bool:
 
     A profile is not judged otherwise: its bytes are the colour of every pixel.
     """
-    return 0 < len(profile) <= _MAX_PROFILE and not _PICTURE.search(profile)
+    return 0 < len(profile) <= MAX_PROFILE and not _PICTURE.search(profile)
