@@ -57,10 +57,8 @@ def multiprocess_dir() -> str | None:
 class Telemetry:
     """All metrics of one application, in a registry of its own.
 
-    Args:
-        model: the current model, ``name@version``; label of everything that was answered before
-            a model was chosen (a refusal, a page).
-        candidate: the second model where one is loaded.
+    ``model`` is the current model, ``name@version``: the label of everything that was answered
+    before a model was chosen (a refusal, a page). ``candidate`` is the second model, if any.
     """
 
     def __init__(self, model: str, candidate: str | None = None) -> None:
@@ -250,11 +248,7 @@ class Telemetry:
         return self.registry
 
     def photo(self, result: HideResult, route: str, size_wh: tuple[int, int] | None = None) -> None:
-        """Count one photo that a model worked on.
-
-        Args:
-            size_wh: width and height of the photo in px, for the covered share.
-        """
+        """Count one photo that a model worked on; ``size_wh`` (px) is for the covered share."""
         model = result.model
         self.photos.labels(result.status, route, model).inc()
         for stage, ms in result.ms.items():

@@ -1,0 +1,223 @@
+"""One server process: connection limits that uvicorn has not, and a shutdown that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import signal
+import socket
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import cv2
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from platehide.serve.app import create_app, wrap
+from platehide.serve.edge import Edge
+from platehide.serve.jobs import Jobs
+from platehide.serve.jobstore import JobStore
+from platehide.serve.models import ModelSource
+from platehide.serve.problems import MEDIA_TYPE, Problem
+from platehide.serve.service import Service
+from platehide.serve.settings import Settings
+from platehide.serve.telemetry import configure_logging, event
+
+MAX_HEADER_BYTES = 64 << 10
+LAST_CHANCE_SECONDS = 0.25
+EXIT_MODEL_FAILED = 3
+
+
+class _Config(uvicorn.Config):
+    """uvicorn's configuration and the time that headers may take."""
+
+    header_timeout: float = 10.0
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP/1.1 with bounds on the headers' time and size, and refusals as problem documents."""
+
+    config: _Config
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading_headers = True
+        self._header_bytes = 0
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm(self.timeout_keep_alive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._reading_headers and not self.transport.is_closing():
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._refuse(Problem("headers_too_large", "the headers are too large"))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._reading_headers = True
+        self._header_bytes = 0
+        self._arm(self.config.header_timeout)
+
+    def on_headers_complete(self) -> None:
+        self._reading_headers = False
+        self._disarm()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(Problem("bad_request", msg))
+
+    def _refuse(self, problem: Problem) -> None:
+        body = json.dumps(problem.document(None)).encode()
+        head = (
+            f"HTTP/1.1 {problem.status} {problem.document(None)['title']}\r\n"
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """Drains before it stops.
+
+    SIGTERM: not ready at once, but serving for ``drain_delay`` seconds (a load balancer needs a
+    moment to look), every answer closing its connection; then the listener stops, connections
+    that the kernel had already accepted are still taken, and accepted work is finished.
+    """
+
+    def __init__(self, config: _Config, service: Service, edge: Edge) -> None:
+        super().__init__(config)
+        self._service = service
+        self._edge = edge
+        self._signals = 0
+        self._delay = service.settings.drain_delay
+        self._stop_at: float | None = None
+        self._parent = os.getppid()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal; the loop acts on it."""
+        del frame
+        self._signals += 1
+        if sig == signal.SIGINT:
+            self._delay = 0.0
+            self._stop_at = None if self._stop_at is None else 0.0
+            self.force_exit = self._signals > 1
+
+    async def on_tick(self, counter: int) -> bool:
+        """Begin and end the draining."""
+        orphaned = self._parent not in {1, os.getppid()}
+        if (self._signals or orphaned) and self._stop_at is None:
+            self._service.drain()
+            self._edge.closing = True
+            self._stop_at = time.monotonic() + self._delay
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take what the kernel has accepted, then finish what there is."""
+        self._edge.closing = True
+        kept = [sock.dup() for sock in sockets or []]
+        for server in self.servers:
+            server.close()
+        await self._accept_rest(kept)
+        await asyncio.sleep(LAST_CHANCE_SECONDS)
+        await super().shutdown(sockets)
+
+    async def _accept_rest(self, listeners: list[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        accepted: list[socket.socket] = []
+        for listener in listeners:
+            listener.setblocking(False)
+            while True:
+                try:
+                    accepted.append(listener.accept()[0])
+                except OSError:
+                    break
+            listener.close()
+        for connection in accepted:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+
+def raise_file_limit() -> None:
+    """Allow as many open connections as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def run_server(
+    settings: Settings,
+    source: ModelSource,
+    listener: socket.socket,
+    *,
+    job_store: str,
+    bucket_file: Path | None = None,
+) -> int:
+    """Serve on ``listener`` until a signal; return the exit code (0, or 3: no model)."""
+    configure_logging(settings.log_level)
+    raise_file_limit()
+    cv2.setNumThreads(1)  # the pool's threads are the parallelism
+    jobs = Jobs(settings, JobStore(job_store))
+    service = Service(settings, source, bucket_file=bucket_file, jobs=jobs)
+    edge = wrap(create_app(service))
+    config = _Config(
+        edge,
+        http=_Protocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=max(1, round(settings.keep_alive)),
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
+    config.header_timeout = settings.header_timeout
+    server = _Server(config, service, edge)
+
+    def failed() -> None:
+        server.should_exit = True
+
+    service.on_failure = failed
+    gc.freeze()
+    server.run(sockets=[listener])
+    event("stopped")
+    return EXIT_MODEL_FAILED if service.failure is not None else 0

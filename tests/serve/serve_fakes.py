@@ -1,0 +1,90 @@
+"""A detector that knows its answers by the photo's width, and a server process around it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from platehide.detection import Findings
+from platehide.pixels import PixelSource
+from platehide.serve import settings
+from platehide.serve.supervisor import serve
+from platehide.types import Detection
+
+PLATE, NONE, UNSURE, BUG, SLOW, TWO = 320, 321, 322, 323, 324, 325
+
+
+@dataclass(frozen=True)
+class FakeDetector:
+    """One plate in the middle of the photo; other widths have other answers."""
+
+    model: str
+    work_seconds: float = 0.0
+    shift: float = 0.0
+
+    def detect(self, source: PixelSource, conf: float | None = None) -> Findings:
+        width, height = source.size_wh
+        time.sleep(3.0 if width == SLOW else self.work_seconds)
+        if width == BUG:
+            raise RuntimeError("a bug")
+        quad = np.array([[0.4, 0.6], [0.6, 0.6], [0.6, 0.66], [0.4, 0.66]]) * [width, height]
+        plate = Detection(quad + self.shift * width, 0.9)
+        if width == NONE or (conf is not None and conf > 0.9):
+            return Findings(())
+        if width == UNSURE:
+            return Findings((), (Detection(quad, 0.4),))
+        if width == TWO:
+            return Findings((plate, Detection(quad - [0.3 * width, 0.2 * height], 0.8)))
+        return Findings((plate,))
+
+
+@dataclass(frozen=True)
+class FakeSource:
+    """Loads ``FakeDetector`` for any name but ``missing``; ``broken`` fails while loading."""
+
+    work_seconds: float = 0.0
+    load_seconds: float = 0.0
+
+    def name(self, model: str | None) -> str:
+        from platehide.errors import UsageError
+
+        if model == "missing":
+            raise UsageError("no model 'missing'")
+        name = model or "fake"
+        return name if "@" in name else f"{name}@1"
+
+    def load(self, model: str | None) -> FakeDetector:
+        time.sleep(self.load_seconds)
+        if model == "broken":
+            raise RuntimeError("the weights are damaged")
+        return FakeDetector(self.name(model), self.work_seconds, 0.5 if model == "other" else 0.0)
+
+
+def jpeg(width: int = PLATE, height: int = 240, seed: int = 0) -> bytes:
+    """A small noisy JPEG; its width decides what the fake detector says."""
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(60, 200, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    picture = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def main() -> int:
+    """Serve with the fake detector; the options are those of ``platehide serve``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fake-work", type=float, default=0.0)
+    parser.add_argument("--fake-load", type=float, default=0.0)
+    settings.add_arguments(parser)
+    args = parser.parse_args()
+    return serve(settings.from_arguments(vars(args)), FakeSource(args.fake_work, args.fake_load))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
