@@ -116,6 +116,11 @@ def _lit(flat: ImageArray, look: PlateLook, white: float) -> ImageArray:
     u = (np.arange(w, dtype=np.float32) + 0.5) / w - 0.5
     v = (np.arange(h, dtype=np.float32) + 0.5) / h - 0.5
     light = look.level + look.slope_u * u[None, :] + look.slope_v * v[:, None]
+    if look.shadow is not None:
+        (nu, nv), ratio = look.shadow.normal, look.shadow.ratio
+        across = (nu * u[None, :] + nv * v[:, None] - look.shadow.offset) / 0.03
+        edge = 1.0 / (1.0 + np.exp(-np.clip(across, -30, 30)))
+        light = light * (1.0 + (ratio - 1.0) * edge)
     bright = max(white, 0.9)  # a dark cover stays dark; a light one takes the plate's level
     gain = np.clip(light, 0.06, 1.1) ** (1 / GAMMA) / bright
     cast = np.array(look.cast, dtype=np.float32) ** (1 / GAMMA)

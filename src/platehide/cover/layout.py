@@ -114,7 +114,7 @@ def _panel(wh: tuple[int, int], options: CoverOptions) -> ImageArray:
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
         f'<rect width="{w}" height="{h}" fill="{panel}"/>'
-        f'<rect x="{6 * u}" y="{6 * u}" width="{w - 12 * u}" height="{h - 12 * u}" rx="{14 * u}"'
+        f'<rect x="{6 * u}" y="{6 * u}" width="{w - 12 * u}" height="{h - 12 * u}" rx="{6 * u}"'
         f' fill="none" stroke="{ink}" stroke-width="{7 * u}"/></svg>'
     )
     rgba = render_svg_text(svg, wh, fonts=False)
@@ -171,7 +171,7 @@ def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: 
         room_h / (stacked_mark + stacked_gap + word_size[1]),
     )
     if small:
-        k = room_h / mark_size
+        k = min(room_h, 0.55 * w) / mark_size
         places = [("mark", (w - mark_size * k) / 2, (h - mark_size * k) / 2, k)]
     elif side >= stacked:
         x = (w - (mark_size + gap + word_size[0]) * side) / 2

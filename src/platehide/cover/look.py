@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from platehide.cover.shadow import Shadow, find_shadow
 from platehide.types import FloatArray, ImageArray
 
 GAMMA = 2.2
@@ -34,6 +35,7 @@ class PlateLook:
         cast: gains of R, G, B (mean luma 1).
         blur_px: standard deviation of the photo's blur.
         noise: standard deviation of the photo's grain, in code values.
+        shadow: a hard shadow across the plate, or ``None``.
     """
 
     level: float
@@ -42,6 +44,7 @@ class PlateLook:
     cast: tuple[float, float, float]
     blur_px: float
     noise: float
+    shadow: Shadow | None = None
 
 
 def measure(region: ImageArray, quad: FloatArray, inside: NDArray[np.bool_]) -> PlateLook:
@@ -55,16 +58,13 @@ def measure(region: ImageArray, quad: FloatArray, inside: NDArray[np.bool_]) -> 
     thumb = _rectified(region, quad)
     linear = _TO_LINEAR[thumb]
     luma = linear @ _LUMA
+    shadow = find_shadow(linear, luma)
+    if shadow is not None:  # the plane is that of the light without it
+        lift = np.where(_beyond(shadow), np.float32(1.0 / shadow.ratio), np.float32(1.0))
+        linear, luma = linear * lift[..., None], luma * lift
     level, slope_u, slope_v = _plane(luma)
     ring_level, ring_cast, noise = _surroundings(region, inside)
-    plate_cast = _cast_of(linear, luma)
-    # A coloured plate is not coloured light: only what plate and surroundings share is.
-    same = np.sign(plate_cast) == np.sign(ring_cast)
-    shared = np.where(same, np.sign(plate_cast), 0) * np.minimum(
-        np.abs(plate_cast), np.abs(ring_cast)
-    )
-    gains = np.exp(np.clip(shared, -0.35, 0.35) * 0.8)
-    gains /= float(gains @ _LUMA)
+    gains = _light_colour(_cast_of(linear, luma), ring_cast)
     # A dark plate (white on black) hides how light the scene is; white paint would be at least
     # as bright as most of what surrounds the plate.
     level = float(np.clip(max(level, ring_level), MIN_GAIN, MAX_GAIN))
@@ -76,7 +76,29 @@ def measure(region: ImageArray, quad: FloatArray, inside: NDArray[np.bool_]) -> 
         cast=(float(gains[0]), float(gains[1]), float(gains[2])),
         blur_px=_blur(region, quad),
         noise=noise,
+        shadow=shadow,
     )
+
+
+def _beyond(shadow: Shadow) -> NDArray[np.bool_]:
+    """The shaded pixels of the thumbnail (whose inside 18 × 84 px the shadow refers to)."""
+    u = ((np.arange(_THUMB_W) - 5.5) / 84.0 - 0.5)[None, :]
+    v = ((np.arange(_THUMB_H) - 2.5) / 18.0 - 0.5)[:, None]
+    return np.asarray(shadow.normal[0] * u + shadow.normal[1] * v > shadow.offset)
+
+
+def _light_colour(plate: NDArray[np.float64], ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gains of R, G, B (mean luma 1) from the log casts of the plate and of what surrounds it.
+
+    A coloured plate is not coloured light. A faint cast of the plate is taken for light; of a
+    strong one only what the surroundings share. Limited either way, so a brand keeps its colours.
+    """
+    same = np.sign(plate) == np.sign(ring)
+    shared = np.where(same, np.sign(plate), 0.0) * np.minimum(np.abs(plate), np.abs(ring))
+    trust = float(np.clip(1.5 - 1.6 * np.abs(plate).max(), 0.0, 1.0))
+    cast = trust * 0.75 * plate + (1.0 - trust) * 0.8 * shared
+    gains = np.exp(np.clip(cast, -0.32, 0.32))
+    return np.asarray(gains / float(gains @ _LUMA), dtype=np.float64)
 
 
 def _rectified(region: ImageArray, quad: FloatArray) -> ImageArray:
@@ -158,8 +180,8 @@ def _surroundings(
 
 
 def _grain(region: ImageArray, inside: NDArray[np.bool_]) -> float:
-    """Noise from the second difference of both axes (Immerkær 1996), by a low
-    quantile so that edges and texture do not count; a full-resolution window of at most 256 × 256 px."""
+    """Noise from the second difference of both axes (Immerkær 1996), by a low quantile so
+    that edges and texture do not count; from at most 256 × 256 px at full resolution."""
     h, w = inside.shape
     if h < 5 or w < 5:
         return 0.0
