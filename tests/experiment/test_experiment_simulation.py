@@ -27,14 +27,15 @@ Array = NDArray[np.float64]
 def sellers(rng: np.random.Generator, shape: tuple[int, ...], p: float = BASELINE) -> Array:
     """``(*shape, 4)``: contacts and views now, and the same before, of correlated sellers.
 
-    The sellers' own rates follow a beta distribution with the given ICC; views vary too.
+    The sellers' own rates follow a beta distribution with mean ``p`` and the given ICC; views
+    vary too. Before, the same sellers were at the baseline.
     """
     strength = (1.0 - ICC) / ICC
-    rate = rng.beta(BASELINE * strength, (1.0 - BASELINE) * strength, shape)
+    rate = rng.beta(p * strength, (1.0 - p) * strength, shape)
     views = 1 + rng.poisson(rng.gamma(4.0, (PHOTOS - 1) / 4.0, shape))
     before = 1 + rng.poisson(rng.gamma(4.0, (PHOTOS - 1) / 4.0, shape))
-    contacts = rng.binomial(views, rate * (p / BASELINE))
-    earlier = rng.binomial(before, rate)
+    contacts = rng.binomial(views, rate)
+    earlier = rng.binomial(before, rate * (BASELINE / p))
     return np.stack([contacts, views, earlier, before], axis=-1).astype(float)
 
 

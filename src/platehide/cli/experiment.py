@@ -85,6 +85,7 @@ def _analyze_arguments(p: argparse.ArgumentParser) -> None:
         help="folder for NAME.report.html and NAME.verdict.json (default: this one)",
     )
     p.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    p.add_argument("--no-report", action="store_true", help="write no files, only print")
     p.add_argument("--now", help="moment of the analysis, ISO 8601 (default: the clock)")
 
 
@@ -265,19 +266,24 @@ def _run_analyze(args: argparse.Namespace) -> int:
     data = prepare(read_table(args.exposures), read_table(args.outcomes), config)
     files = (args.exposures, args.outcomes, args.config)
     analysis = analyze(data, config, now=now, inputs={str(f): _sha256(f) for f in files})
-    stem = re.sub(r"[^\w.-]+", "-", config.experiment)
-    report = args.out / f"{stem}.report.html"
-    verdict = args.out / f"{stem}.verdict.json"
     text = json.dumps(analysis.to_dict(), indent=2, ensure_ascii=False)
-    _write(report, render(analysis, data, config))
-    _write(verdict, text + "\n")
+    written = []
+    if not args.no_report:
+        stem = args.out / re.sub(r"[^\w.-]+", "-", config.experiment)
+        for suffix, content in (
+            (".report.html", render(analysis, data, config)),
+            (".verdict.json", text + "\n"),
+        ):
+            written.append(stem.with_name(stem.name + suffix))
+            _write(written[-1], content)
     if args.json:
         print(text)
     else:
         print(f"verdict: {analysis.verdict}")
         for reason in analysis.reasons:
             print(f"  - {reason}")
-        print(f"report: {report}\njson: {verdict}")
+        for path in written:
+            print(f"written: {path}")
     return EXIT_NO_VERDICT if analysis.verdict == "no verdict" else 0
 
 

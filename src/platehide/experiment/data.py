@@ -61,7 +61,7 @@ def read_table(path: Path) -> Table:
         raise UsageError(f"{path}: not .jsonl, .ndjson, .csv or .parquet")
     try:
         if suffix == ".parquet":
-            return Table(path, pq.read_table(path).to_pandas())
+            return Table(path, pq.read_table(path).to_pandas().reset_index(drop=True))
         return _read_csv(path) if suffix == ".csv" else _read_json_lines(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
@@ -231,7 +231,7 @@ def prepare(exposures: Table, outcomes: Table, config: ExperimentConfig) -> Prep
         mixed_units=len(mixed),
         wrong_units=_wrong(frame, config) if config.check_assignment else 0,
         models=models,
-        data_end=max(ends).to_pydatetime() if ends else None,
+        data_end=max(ends).floor("us").to_pydatetime() if ends else None,
     )
 
 

@@ -23,6 +23,7 @@ class Population:
             ``(numerator − baseline · denominator) / mean(denominator)``: ``n`` sellers give the
             metric a variance of ``unit_variance / n``.
         design_effect: variance inflation against independent photos, where it is known.
+        share: whether photos are yes or no, so that the variance follows the baseline.
         source: how the variance was come by, in words.
         units_per_day: new sellers a day, where the pilot tells.
     """
@@ -32,6 +33,7 @@ class Population:
     source: str
     design_effect: float | None = None
     units_per_day: float | None = None
+    share: bool = False
 
 
 def from_assumptions(
@@ -76,6 +78,7 @@ def from_assumptions(
         unit_variance=photo_variance * effect / photos_per_unit,
         source=f"ICC {icc:g}, {photos_per_unit:g} photos a seller (CV {cluster_cv:g})",
         design_effect=effect,
+        share=sd is None,
     )
 
 
@@ -148,9 +151,9 @@ def make_plan(
 ) -> Plan:
     """Sellers that show an effect of the given size with the given power (two-sided test).
 
-    ``n = (c + z_power)² · unit_variance · (1/s + 1/(1 − s)) / effect²`` with ``c = z_(1−α/2)``,
-    or, when peeking is declared, the always-valid interval's multiplier at the horizon; then the
-    power is a lower bound, as the test may stop earlier.
+    ``n = (c + z_power)² · (v_t/s + v_c/(1 − s)) / effect²`` with the arms' variances between
+    sellers and ``c = z_(1−α/2)``, or, when peeking is declared, the always-valid interval's
+    multiplier at the horizon; then the power is a lower bound, as the test may stop earlier.
 
     Args:
         population: what is known about sellers.
@@ -187,7 +190,8 @@ def make_plan(
     )
     z = critical + float(stats.norm.ppf(power))
     variance = population.unit_variance * (1.0 - variance_reduction)
-    n = z * z * variance * (1.0 / treatment_share + 1.0 / (1.0 - treatment_share)) / size**2
+    moved = variance * _variance_ratio(population, size)
+    n = z * z * (moved / treatment_share + variance / (1.0 - treatment_share)) / size**2
     treatment = max(2, math.ceil(n * treatment_share))
     control = max(2, math.ceil(n * (1.0 - treatment_share)))
     days = None if rate is None else math.ceil((treatment + control) / rate)
@@ -209,3 +213,13 @@ def make_plan(
         source=population.source,
         design_effect=population.design_effect,
     )
+
+
+def _variance_ratio(population: Population, effect: float) -> float:
+    """Variance of a seller in the treatment arm ÷ in the control arm."""
+    if not population.share:
+        return 1.0
+    p, moved = population.baseline, population.baseline + effect
+    if not 0.0 < moved < 1.0:
+        raise UsageError(f"the effect moves the share to {moved:g}, outside 0…1")
+    return moved * (1.0 - moved) / (p * (1.0 - p))

@@ -218,7 +218,7 @@ def _metric_row(m: MetricResult) -> list[str]:
         return [html.escape(m.name), m.role, html.escape(m.problem), *["–"] * 6]
     interval = f"[{_number(m.low, '+.4g')}, {_number(m.high, '+.4g')}]"
     relative = (
-        f"{m.relative:+.2%} [{m.relative_low:+.2%}, {m.relative_high:+.2%}]"
+        f"{m.relative:+.2%}<br>[{m.relative_low:+.2%}, {m.relative_high:+.2%}]"
         if math.isfinite(m.relative)
         else "–"
     )
@@ -232,7 +232,7 @@ def _metric_row(m: MetricResult) -> list[str]:
         m.finding or "reported only",
         _number(m.control),
         _number(m.treatment),
-        f"{_number(m.difference, '+.4g')} {interval}",
+        f"{_number(m.difference, '+.4g')}<br>{interval}",
         relative,
         p,
         saved,
