@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
 
 
 def world(
+    *,
     seed: int = 0,
     n: int = 2000,
     lift: float = 1.25,

@@ -121,6 +121,10 @@ def _required(table: Table, columns: Mapping[str, str], role: str) -> str:
     return column
 
 
+def _shown(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
 def _first(bad: pd.Series) -> int:
     return int(np.flatnonzero(bad.to_numpy())[0])
 
@@ -133,7 +137,7 @@ def _texts(table: Table, column: str) -> pd.Series:
     odd = values.map(lambda v: isinstance(v, float | dict | list | bool))
     if odd.any():
         row = _first(odd)
-        raise DataError(f"{table.place(row)}: {column} is an id, got {values.iloc[row]!r}")
+        raise DataError(f"{table.place(row)}: {column} is an id, got {_shown(values.iloc[row])}")
     return values.astype(str)
 
 
@@ -150,7 +154,7 @@ def _times(table: Table, column: str) -> pd.Series:
         row = _first(bad)
         raise DataError(
             f"{table.place(row)}: {column} is a time (ISO 8601 or Unix seconds), "
-            f"got {values.iloc[row]!r}"
+            f"got {_shown(values.iloc[row])}"
         )
     return times
 
@@ -176,7 +180,7 @@ def numbers(table: Table, column: str) -> pd.Series:
         bad = pd.Series(np.isinf(result), index=values.index)
     if bad.any():
         row = _first(bad)
-        raise DataError(f"{table.place(row)}: {column} is a number, got {values.iloc[row]!r}")
+        raise DataError(f"{table.place(row)}: {column} is a number, got {_shown(values.iloc[row])}")
     return result.astype(float)
 
 
