@@ -68,6 +68,7 @@ class JpegEditor:
             raise NotEditableError("the compiled part of platehide is missing")
         self._source = read_source(data, layout or walk_jpeg(data, max_pixels=1 << 62))
         self._opened: Store | None = None
+        self._decoded: tuple[Box, ImageArray] | None = None
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -110,8 +111,25 @@ class JpegEditor:
             raise ValueError(f"box {box} does not lie inside {width}×{height}")
         area = self._area(box)
         left, top, _, _ = self._pixel_box(area)
-        pixels = decode_blocks(self._source, area, self._store.read(area))
+        pixels = self._pixels(area, None)
         return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+
+    def _pixels(self, area: Box, blocks: Blocks | None) -> ImageArray:
+        """Pixels of an area, from the last one decoded where that holds it: a cover looks at the
+        neighbourhood of the plate right before the plate is edited.
+        """
+        if self._decoded is not None:
+            (x0, y0, x1, y1), pixels = self._decoded
+            if x0 <= area[0] and y0 <= area[1] and area[2] <= x1 and area[3] <= y1:
+                mcu_w, mcu_h = self._source.mcu_wh
+                rows = slice((area[1] - y0) * mcu_h, (area[3] - y0) * mcu_h)
+                return pixels[rows, (area[0] - x0) * mcu_w : (area[2] - x0) * mcu_w]
+        if blocks is None:
+            blocks = self._store.read(area)
+        pixels = decode_blocks(self._source, area, blocks)
+        pixels.setflags(write=False)
+        self._decoded = area, pixels
+        return pixels
 
     def edit(self, patches: Sequence[Patch]) -> Edit:
         """The whole file with the patches' changed pixels drawn, in order.
@@ -168,7 +186,7 @@ class JpegEditor:
 
     def _edit_area(self, area: Box, patches: Sequence[Patch]) -> AreaEdit:
         blocks = self._store.read(area)
-        pixels = np.array(decode_blocks(self._source, area, blocks))
+        pixels = self._pixels(area, blocks).copy()
         changed = np.zeros(pixels.shape[:2], np.uint8)
         left, top, right, bottom = self._pixel_box(area)
         for patch in patches:
@@ -176,18 +194,21 @@ class JpegEditor:
             x0, y0, x1, y1 = _changed_box(patch)
             there = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
             part = np.s_[y0 - patch.y : y1 - patch.y, x0 - patch.x : x1 - patch.x]
-            mask = patch.changed[part]
-            pixels[there][mask] = patch.pixels[part][mask]
+            mask = patch.changed[part].view(np.uint8)
+            pixels[there] = cv2.copyTo(patch.pixels[part], mask, pixels[there].copy())
             changed[there] |= mask
-        # Blocks hang over the picture's right and lower edge. Left as they are, the hidden pixels
-        # there would still show the plate's rim: repeat the last column and row, changed or not.
-        over = ((0, bottom - top - pixels.shape[0]), (0, right - left - pixels.shape[1]))
+        over_y, over_x = bottom - top - pixels.shape[0], right - left - pixels.shape[1]
+        if over_x or over_y:
+            # Blocks hang over the picture's right and lower edge. Left as they are, the hidden
+            # pixels there would still show the plate's rim: repeat the last column and row.
+            pixels = np.pad(pixels, ((0, over_y), (0, over_x), (0, 0)), mode="edge")
+            changed = np.pad(changed, ((0, over_y), (0, over_x)), mode="edge")
         touched = np.zeros((area[3] - area[1], area[2] - area[0]), np.uint8)
         native.forward(
             area_frame(self._source, area),
             self._source.quant,
-            np.pad(pixels, (*over, (0, 0)), mode="edge"),
-            np.pad(changed, over, mode="edge"),
+            pixels,
+            changed,
             *three(blocks),
             touched,
         )

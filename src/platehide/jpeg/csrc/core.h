@@ -106,6 +106,7 @@ typedef struct {
   uint16_t code[256];
   uint8_t length[256]; /* 0 = the symbol has no code */
   uint32_t lookup[1 << LOOKUP_BITS];
+  int16_t value[1 << LOOKUP_BITS]; /* of a code whose value bits are inside too, else 0 */
   uint16_t skip[1 << SKIP_BITS]; /* one or two symbols at once, values ignored; AC only */
 } huffman_t;
 
@@ -146,7 +147,7 @@ typedef struct {
 /* Walk the whole scan once: checks it, fills checkpoints (one a row of MCUs) and end_bit, and,
  * where scale is 1, 2 or 4, a picture of that many pixels a block side in each plane. */
 int walk_scan(const frame_t *frame, const scan_t *scan, const tables_t *tables, clean_t *clean,
-              checkpoint_t *checkpoints, int scale, const float quant[MAX_COMPONENTS][BLOCK],
+              checkpoint_t *checkpoints, int scale, const uint16_t quant[MAX_COMPONENTS][BLOCK],
               const plane_t planes[MAX_COMPONENTS]);
 /* Coefficients of the MCUs x0 <= x < x1, y0 <= y < y1, one array a component. */
 int read_mcus(const frame_t *frame, const scan_t *scan, const tables_t *tables,
@@ -173,9 +174,13 @@ int encode_scan(const frame_t *frame, const scan_t *scan, int progressive,
 void forward_transform(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS][BLOCK],
                        const uint8_t *rgb, const uint8_t *changed,
                        int16_t *const coefficients[MAX_COMPONENTS], uint8_t *touched);
-/* scale x scale pixels of one block from its low frequencies, averaged by area. */
-void block_pixels(const int16_t *block, const float *quant, int scale, uint8_t *out, int stride);
-void reduced_planes(const frame_t *frame, const float quant[MAX_COMPONENTS][BLOCK], int scale,
+/* The lowest frequencies of a block, placed as LOW_PLACE says (by scale / 2 and zigzag index), to
+ * scale x scale pixels averaged by area. `low` has one more element for what is not used. */
+extern const uint8_t LOW_PLACE[3][25];
+void low_steps(const uint16_t quant[BLOCK], float steps[16]);
+void low_pixels(const int16_t low[17], const float steps[16], int scale, uint8_t *out, int stride);
+void flat_pixels(int dc, const float steps[16], int scale, uint8_t *out, int stride);
+void reduced_planes(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS][BLOCK], int scale,
                     const int16_t *const coefficients[MAX_COMPONENTS],
                     const plane_t planes[MAX_COMPONENTS]);
 

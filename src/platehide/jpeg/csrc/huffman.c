@@ -8,7 +8,13 @@ static void fill_lookup(huffman_t *table, int symbol, int code, int length) {
   if (length > LOOKUP_BITS) return;
   uint32_t entry = entry_make(symbol, length, table->is_dc);
   int shift = LOOKUP_BITS - length;
-  for (int i = 0; i < 1 << shift; i++) table->lookup[(code << shift) + i] = entry;
+  for (int i = 0; i < 1 << shift; i++) {
+    int at = (code << shift) + i;
+    table->lookup[at] = entry;
+    if (entry_size(entry) && entry_total(entry) <= LOOKUP_BITS)
+      table->value[at] =
+          (int16_t)value_after((uint64_t)at << (64 - LOOKUP_BITS), length, entry_size(entry));
+  }
 }
 
 /* Where values do not matter, two symbols that fit into SKIP_BITS are passed at once.

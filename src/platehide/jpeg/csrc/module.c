@@ -128,12 +128,6 @@ static int load_quant(uint16_t out[MAX_COMPONENTS][BLOCK], const Py_buffer *quan
   return 1;
 }
 
-static void quant_as_float(float out[MAX_COMPONENTS][BLOCK],
-                           const uint16_t quant[MAX_COMPONENTS][BLOCK]) {
-  for (int i = 0; i < MAX_COMPONENTS; i++)
-    for (int k = 0; k < BLOCK; k++) out[i][k] = quant[i][k];
-}
-
 static void release(Py_buffer *buffers, int count) {
   for (int i = 0; i < count; i++) PyBuffer_Release(&buffers[i]);
 }
@@ -211,12 +205,10 @@ static PyObject *py_walk(PyObject *self, PyObject *args) {
   if (load_context(&c, &b[0], &b[1], &b[2], 0) && all_components(&c) &&
       load_clean(&clean, &c.scan, &b[3], &b[4]) && load_checkpoints(&checkpoints, &c.scan, &b[5]) &&
       load_quant(quant, &b[6]) && (scale == 0 || load_planes(planes, &c.frame, scale, b + 7))) {
-    float steps[MAX_COMPONENTS][BLOCK];
     int rc;
-    quant_as_float(steps, (const uint16_t(*)[BLOCK])quant);
     Py_BEGIN_ALLOW_THREADS
     rc = walk_scan(&c.frame, &c.scan, c.tables, &clean, checkpoints, scale,
-                   (const float(*)[BLOCK])steps, planes);
+                   (const uint16_t(*)[BLOCK])quant, planes);
     Py_END_ALLOW_THREADS
     result = none_or_error(rc);
   }
@@ -480,10 +472,8 @@ static PyObject *py_reduce(PyObject *self, PyObject *args) {
   if (load_frame(&frame, &b[0]) && load_quant(quant, &b[1]) && load_blocks(blocks, &frame, b + 2) &&
       load_planes(planes, &frame, scale, b + 5)) {
     const int16_t *in[MAX_COMPONENTS] = {blocks[0], blocks[1], blocks[2]};
-    float steps[MAX_COMPONENTS][BLOCK];
-    quant_as_float(steps, (const uint16_t(*)[BLOCK])quant);
     Py_BEGIN_ALLOW_THREADS
-    reduced_planes(&frame, (const float(*)[BLOCK])steps, scale, in, planes);
+    reduced_planes(&frame, (const uint16_t(*)[BLOCK])quant, scale, in, planes);
     Py_END_ALLOW_THREADS
     Py_INCREF(Py_None);
     result = Py_None;

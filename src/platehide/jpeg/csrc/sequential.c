@@ -29,6 +29,12 @@ static inline int skip_ac(reader_t *r, const huffman_t *ac, int k) {
   return k == BLOCK || k >= PASSED_END;
 }
 
+/* Value of the symbol that `entry` was just looked up for. */
+static inline int entry_value(const reader_t *r, const huffman_t *table, uint32_t entry) {
+  int value = table->value[r->word >> (64 - LOOKUP_BITS)];
+  return value ? value : value_after(r->word, entry_length(entry), entry_size(entry));
+}
+
 /* Read coefficients 1...last of a zeroed block and pass the others. */
 static inline int read_ac(reader_t *r, const huffman_t *ac, int16_t *block, int last) {
   int k = 1;
@@ -39,12 +45,31 @@ static inline int read_ac(reader_t *r, const huffman_t *ac, int16_t *block, int 
     k += entry_passed(entry);
     if (size) {
       if (k > BLOCK) return 0;
-      if (k <= last + 1) block[k - 1] = (int16_t)value_after(r->word, entry_length(entry), size);
+      if (k <= last + 1) block[k - 1] = (int16_t)entry_value(r, ac, entry);
     }
     reader_drop(r, entry_total(entry));
   }
   if (k >= PASSED_END || k == BLOCK) return 1;
   return k < BLOCK && skip_ac(r, ac, k);
+}
+
+/* The same for a reduced picture: coefficients 1...last go where `place` says. Returns 2 where
+ * there were any. */
+static inline int read_low(reader_t *r, const huffman_t *ac, int16_t low[17], const uint8_t *place,
+                           int last) {
+  int k = 1, any = 1;
+  while (k <= last) {
+    uint32_t entry = reader_lookup(r, ac);
+    if (!entry) return 0;
+    k += entry_passed(entry);
+    if (entry_size(entry) && k <= last + 1) {
+      low[place[k - 1]] = (int16_t)entry_value(r, ac, entry);
+      any = 2;
+    }
+    reader_drop(r, entry_total(entry));
+  }
+  if (k >= PASSED_END || k == BLOCK) return any;
+  return k < BLOCK && skip_ac(r, ac, k) ? any : 0;
 }
 
 static inline int skip_block(reader_t *r, const scan_t *scan, const tables_t *tables, int slot,
@@ -61,10 +86,13 @@ static int skip_mcu(reader_t *r, const scan_t *scan, const tables_t *tables, int
 }
 
 int walk_scan(const frame_t *frame, const scan_t *scan, const tables_t *tables, clean_t *clean,
-              checkpoint_t *checkpoints, int scale, const float quant[MAX_COMPONENTS][BLOCK],
+              checkpoint_t *checkpoints, int scale, const uint16_t quant[MAX_COMPONENTS][BLOCK],
               const plane_t planes[MAX_COMPONENTS]) {
   /* Zigzag index of the last coefficient that a picture of that scale uses. */
   const int last = scale == 4 ? 24 : scale == 2 ? 4 : 0;
+  const uint8_t *place = LOW_PLACE[scale >> 1];
+  float steps[MAX_COMPONENTS][16];
+  for (int i = 0; i < frame->components; i++) low_steps(quant[i], steps[i]);
   reader_t r = {.bytes = clean->bytes};
   int64_t pred[MAX_COMPONENTS] = {0}, limit = 0;
   int64_t interval = -1, left = 0;
@@ -91,17 +119,19 @@ int walk_scan(const frame_t *frame, const scan_t *scan, const tables_t *tables, 
       for (int b = 0; b < scan->blocks; b++) {
         int slot = scan->block[b].slot, index = scan->index[slot];
         const component_t *c = &frame->component[index];
-        int16_t block[BLOCK] = {0};
-        if (!reader_dc(&r, &tables->dc[scan->dc[slot]], &pred[slot]) ||
-            !read_ac(&r, &tables->ac[scan->ac[slot]], block, last) || r.position > limit)
-          return E_CORRUPT;
-        block[0] = (int16_t)pred[slot];
+        int16_t low[17] = {0};
+        if (!reader_dc(&r, &tables->dc[scan->dc[slot]], &pred[slot])) return E_CORRUPT;
+        int found = read_low(&r, &tables->ac[scan->ac[slot]], low, place, last);
+        if (!found || r.position > limit) return E_CORRUPT;
         size_t by = (size_t)y * (size_t)c->v + (size_t)scan->block[b].y;
         size_t bx = (size_t)x * (size_t)c->h + (size_t)scan->block[b].x;
         const plane_t *plane = &planes[index];
-        block_pixels(block, quant[index], scale,
-                     plane->pixels + (by * (size_t)plane->stride + bx) * (size_t)scale,
-                     plane->stride);
+        uint8_t *out = plane->pixels + (by * (size_t)plane->stride + bx) * (size_t)scale;
+        low[0] = (int16_t)pred[slot];
+        if (found == 1)
+          flat_pixels(low[0], steps[index], scale, out, plane->stride);
+        else
+          low_pixels(low, steps[index], scale, out, plane->stride);
       }
     }
   }

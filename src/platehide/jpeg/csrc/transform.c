@@ -9,74 +9,94 @@ const uint8_t ZIGZAG[BLOCK] = {
     41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
     30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
 
+/* Where a coefficient goes in `low`, by zigzag index: [horizontal][vertical] frequency, 16 for
+ * those that are not used. Only the lowest scale x scale frequencies make the picture. */
+const uint8_t LOW_PLACE[3][25] = {
+    {0},
+    {0, 4, 1, 16, 5},
+    {0, 4, 1, 2, 5, 8, 12, 9, 6, 3, 16, 7, 10, 13, 16, 16, 16, 14, 11, 16, 16, 16, 16, 16, 15}};
+
+void low_steps(const uint16_t quant[BLOCK], float steps[16]) {
+  for (int i = 0; i < 16; i++) steps[i] = 0;
+  for (int k = 0; k < 25; k++)
+    if (LOW_PLACE[2][k] < 16) steps[LOW_PLACE[2][k]] = quant[k];
+}
+
 static inline uint8_t clamp8(float value) {
-  return value <= 0.0f ? 0 : value >= 255.0f ? 255 : (uint8_t)(value + 0.5f);
+  int rounded = (int)(value + 128.5f);
+  return (uint8_t)(rounded < 0 ? 0 : rounded > 255 ? 255 : rounded);
 }
 
 /* Mean of the basis function cos((2x + 1) u pi / 16) over the pixels of a cell, with the DCT's
- * normalisation: sqrt(1/8) for u = 0, 1/2 else. Cells of 2 pixels (scale 4) and of 4 (scale 2);
- * the functions are odd or even, so half of the cells suffice. */
+ * normalisation: sqrt(1/8) for u = 0, 1/2 else. The functions are even or odd, so half of the
+ * cells suffice: two of 2 pixels for scale 4, one of 4 pixels for scale 2. */
 #define C0 0.35355339f
-static const float HALF_MEANS[2] = {C0, 0.32036449f};
-static const float QUARTER_MEANS[2][4] = {{C0, 0.45306372f, 0.32664074f, 0.15909483f},
-                                          {C0, 0.18766514f, -0.32664074f, -0.38408888f}};
+static const float OUTER[4] = {C0, 0.45306372f, 0.32664074f, 0.15909483f};
+static const float INNER[4] = {C0, 0.18766514f, -0.32664074f, -0.38408888f};
+#define HALF 0.32036443f
 
-/* One column or row of four cells from four frequencies. */
-static inline void four_cells(float f0, float f1, float f2, float f3, float out[4]) {
-  float outer_even = f0 * C0 + f2 * QUARTER_MEANS[0][2];
-  float outer_odd = f1 * QUARTER_MEANS[0][1] + f3 * QUARTER_MEANS[0][3];
-  float inner_even = f0 * C0 + f2 * QUARTER_MEANS[1][2];
-  float inner_odd = f1 * QUARTER_MEANS[1][1] + f3 * QUARTER_MEANS[1][3];
-  out[0] = outer_even + outer_odd;
-  out[1] = inner_even + inner_odd;
-  out[2] = inner_even - inner_odd;
-  out[3] = outer_even - outer_odd;
+/* Four lines at once (the inner loop is for the compiler to vectorise). */
+static inline void four_cells(float in[4][4], float out[4][4]) {
+  for (int i = 0; i < 4; i++) {
+    float even = in[0][i] * C0 + in[2][i] * OUTER[2], odd = in[1][i] * OUTER[1] + in[3][i] * OUTER[3];
+    out[0][i] = even + odd;
+    out[3][i] = even - odd;
+  }
+  for (int i = 0; i < 4; i++) {
+    float even = in[0][i] * C0 + in[2][i] * INNER[2], odd = in[1][i] * INNER[1] + in[3][i] * INNER[3];
+    out[1][i] = even + odd;
+    out[2][i] = even - odd;
+  }
 }
 
-void block_pixels(const int16_t *block, const float *quant, int scale, uint8_t *out, int stride) {
-  float mean = (float)block[0] * quant[0] * 0.125f + 128.0f;
+void low_pixels(const int16_t low[17], const float steps[16], int scale, uint8_t *out,
+                int stride) {
+  float f[4][4], half[4][4];
   if (scale == 1) {
-    out[0] = clamp8(mean);
+    out[0] = clamp8((float)low[0] * steps[0] * 0.125f);
     return;
   }
   if (scale == 2) {
-    const float edge = C0 * HALF_MEANS[1], corner = HALF_MEANS[1] * HALF_MEANS[1];
-    float x = (float)block[1] * quant[1] * edge, y = (float)block[2] * quant[2] * edge;
-    float xy = (float)block[4] * quant[4] * corner;
+    const float edge = C0 * HALF, corner = HALF * HALF;
+    float mean = (float)low[0] * steps[0] * 0.125f, x = (float)low[4] * steps[4] * edge;
+    float y = (float)low[1] * steps[1] * edge, xy = (float)low[5] * steps[5] * corner;
     out[0] = clamp8(mean + x + y + xy);
     out[1] = clamp8(mean - x + y - xy);
     out[stride] = clamp8(mean + x - y - xy);
     out[stride + 1] = clamp8(mean - x - y + xy);
     return;
   }
-  float rows[4][4], line[4];
-#define F(k) ((float)block[k] * quant[k])
-  /* columns: zigzag indices of (0..3, u) for u = 0..3 */
-  four_cells(F(0), F(2), F(3), F(9), line);
-  for (int i = 0; i < 4; i++) rows[i][0] = line[i];
-  four_cells(F(1), F(4), F(8), F(11), line);
-  for (int i = 0; i < 4; i++) rows[i][1] = line[i];
-  four_cells(F(5), F(7), F(12), F(18), line);
-  for (int i = 0; i < 4; i++) rows[i][2] = line[i];
-  four_cells(F(6), F(13), F(17), F(24), line);
-  for (int i = 0; i < 4; i++) rows[i][3] = line[i];
-#undef F
-  for (int i = 0; i < 4; i++) {
-    four_cells(rows[i][0], rows[i][1], rows[i][2], rows[i][3], line);
-    for (int j = 0; j < 4; j++) out[i * stride + j] = clamp8(line[j] + 128.0f);
-  }
+  for (int i = 0; i < 16; i++) f[i >> 2][i & 3] = (float)low[i] * steps[i];
+  four_cells(f, half); /* half[column][vertical frequency] */
+  for (int i = 0; i < 4; i++)
+    for (int j = 0; j < 4; j++) f[i][j] = half[j][i];
+  four_cells(f, half);
+  for (int i = 0; i < 4; i++)
+    for (int j = 0; j < 4; j++) out[i * stride + j] = clamp8(half[i][j]);
 }
 
-void reduced_planes(const frame_t *frame, const float quant[MAX_COMPONENTS][BLOCK], int scale,
+void flat_pixels(int dc, const float steps[16], int scale, uint8_t *out, int stride) {
+  uint8_t value = clamp8((float)dc * steps[0] * 0.125f);
+  for (int i = 0; i < scale; i++) memset(out + i * stride, value, (size_t)scale);
+}
+
+void reduced_planes(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS][BLOCK], int scale,
                     const int16_t *const coefficients[MAX_COMPONENTS],
                     const plane_t planes[MAX_COMPONENTS]) {
+  const int last = scale == 4 ? 24 : scale == 2 ? 4 : 0;
+  const uint8_t *place = LOW_PLACE[scale >> 1];
   for (int i = 0; i < frame->components; i++) {
+    float steps[16];
+    low_steps(quant[i], steps);
     const component_t *c = &frame->component[i];
     const int16_t *block = coefficients[i];
     for (int y = 0; y < c->blocks_h; y++) {
       uint8_t *row = planes[i].pixels + (size_t)y * (size_t)scale * (size_t)planes[i].stride;
-      for (int x = 0; x < c->blocks_w; x++, block += BLOCK)
-        block_pixels(block, quant[i], scale, row + (size_t)x * (size_t)scale, planes[i].stride);
+      for (int x = 0; x < c->blocks_w; x++, block += BLOCK) {
+        int16_t low[17] = {0};
+        for (int k = 0; k <= last; k++) low[place[k]] = block[k];
+        low_pixels(low, steps, scale, row + (size_t)x * (size_t)scale, planes[i].stride);
+      }
     }
   }
 }
