@@ -28,6 +28,7 @@ _STATIC = {
     "app.js": "text/javascript; charset=utf-8",
     "editor.js": "text/javascript; charset=utf-8",
     "zip.js": "text/javascript; charset=utf-8",
+    "docs.css": "text/css; charset=utf-8",
     "docs.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
