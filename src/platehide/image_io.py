@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
+from platehide.errors import UsageError
 from platehide.pixels import Patch, PixelSource
 from platehide.types import EditMode
 
@@ -23,11 +24,19 @@ class WriteOptions:
     Attributes:
         keep_metadata: ``none`` (ICC profile, density and orientation only), ``safe`` (also date
             and camera), ``location`` (also GPS). Never an embedded picture.
-        thumbnail: rebuild the EXIF thumbnail from the covered photo.
+        thumbnail: rebuild the EXIF thumbnail from the covered photo (JPEG only).
+        keep_format: write AVIF as AVIF instead of JPEG (lossy and slow); HEIC, which nothing in
+            the product can write, is then refused.
     """
 
     keep_metadata: KeepMetadata = "none"
     thumbnail: bool = False
+    keep_format: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keep_metadata not in get_args(KeepMetadata):
+            allowed = ", ".join(get_args(KeepMetadata))
+            raise UsageError(f"keep_metadata is one of {allowed}, not {self.keep_metadata!r}")
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class FinishedPhoto:
 
     Attributes:
         media_type: e.g. ``image/jpeg``.
+        edit: ``untouched`` where no pixel changed, ``lossless`` where only patched pixels
+            changed, ``reencoded`` where the others may have changed a little too.
         suffix: what is appended to the input's name where the format changed (``.jpg``), or "".
         removed: names of what was dropped, e.g. ``exif.thumbnail``, ``gps``, ``mpf``.
     """

@@ -1,68 +1,47 @@
-"""Open photos of every supported format."""
+"""Open photos of every supported format; see docs/formats.md."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-import simplejpeg
-from PIL import Image, ImageOps
-
-from platehide.errors import ImageError
+from platehide.formats.bmp_photo import open_bmp
+from platehide.formats.gif_photo import open_gif
+from platehide.formats.heif_photo import open_avif, open_heic
 from platehide.formats.jpeg_photo import open_jpeg
-from platehide.image_io import DEFAULT_MAX_PIXELS, FinishedPhoto, Photo, WriteOptions
-from platehide.pixels import ArrayPixels, Patch, PixelSource, apply_patches
+from platehide.formats.png_photo import open_png
+from platehide.formats.sniff import sniff
+from platehide.formats.tiff_photo import open_tiff
+from platehide.formats.webp_photo import open_webp
+from platehide.image_io import DEFAULT_MAX_PIXELS, Photo
 
-__all__ = ["open_photo"]
+__all__ = ["IMAGE_SUFFIXES", "open_photo"]
 
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp",
+     ".dib", ".heic", ".heif", ".avif", ".mpo"}
+)  # fmt: skip
+"""Extensions, lower case, under which photos are looked for in folders; the content decides."""
 
-@dataclass(frozen=True)
-class _StillPhoto:
-    media_type: str
-    frames: Sequence[PixelSource]
-    format: str
-    icc: bytes | None
-
-    def write(self, patches: Sequence[Patch], options: WriteOptions) -> FinishedPhoto:
-        del options
-        frame = self.frames[0]
-        assert isinstance(frame, ArrayPixels)
-        image = Image.fromarray(apply_patches(frame.rgb, tuple(patches)))
-        out = io.BytesIO()
-        save: dict[str, Any] = {"quality": 92}
-        if self.icc:
-            save["icc_profile"] = self.icc
-        image.save(out, self.format, **save)
-        return FinishedPhoto(out.getvalue(), self.media_type, "reencoded")
+_OPENERS: dict[str, Callable[..., Photo]] = {
+    "jpeg": open_jpeg,
+    "png": open_png,
+    "webp": open_webp,
+    "gif": open_gif,
+    "tiff": open_tiff,
+    "bmp": open_bmp,
+    "avif": open_avif,
+    "heic": open_heic,
+}
 
 
 def open_photo(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
-    """Open one photo.
+    """Open one photo by what its bytes are; its name does not matter.
+
+    Args:
+        max_pixels: a photo that declares more (all frames counted) is refused before decoding.
 
     Raises:
-        ImageError: see its codes.
+        ImageError: ``empty``, ``not_an_image``, ``truncated``, ``corrupt``, ``unsupported`` or
+            ``too_large``. JPEG is decoded lazily, so its frames and ``write`` may raise too.
     """
-    if not data:
-        raise ImageError("the file is empty", code="empty")
-    if data.startswith(b"\xff\xd8"):
-        return open_jpeg(data, max_pixels=max_pixels)
-    try:
-        image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"])
-    except OSError as error:
-        raise ImageError("not an image", code="not_an_image") from error
-    if image.width * image.height > max_pixels:
-        raise ImageError(f"{image.width}×{image.height} pixels are too many", code="too_large")
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    try:
-        if kind == "JPEG" and image.mode == "RGB" and image.getexif().get(0x112, 1) == 1:
-            rgb = simplejpeg.decode_jpeg(data)
-        else:
-            rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be decoded: {error}", code="corrupt") from error
-    return _StillPhoto(
-        f"image/{kind.lower()}", (ArrayPixels(rgb),), kind, image.info.get("icc_profile")
-    )
+    return _OPENERS[sniff(data)](bytes(data), max_pixels=max_pixels)

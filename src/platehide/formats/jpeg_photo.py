@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from platehide.formats.jpeg_codec import Decoded, decode_rgb, encode_like, thumbnail
-from platehide.formats.orientation import displayed_size, patches_to_stored, to_displayed
+from platehide.formats.orientation import (
+    box_to_stored,
+    displayed_size,
+    patches_to_stored,
+    to_displayed,
+)
 from platehide.image_io import FinishedPhoto, WriteOptions
+from platehide.jpeg import JpegEditor, NotEditableError
 from platehide.metadata.jpeg_scrub import (
     SOI_BYTES,
     JpegMetadata,
@@ -19,13 +26,16 @@ from platehide.metadata.jpeg_walk import Frame, JpegLayout, walk_jpeg
 from platehide.pixels import Box, Patch
 from platehide.types import EditMode, ImageArray
 
+T = TypeVar("T")
 MEDIA_TYPE = "image/jpeg"
 
 
 class JpegPixels:
     """The picture of a JPEG as displayed; decoded lazily, each size once.
 
-    What is decoded is the scrubbed file, so what is looked at is what leaves.
+    What is decoded is the scrubbed file, so what is looked at is what leaves. Where the file can
+    be edited block by block (see :mod:`platehide.jpeg`), one walk through its picture data gives
+    the overview and the way to any part; else it is decoded as a whole.
 
     Args:
         jpeg: a JPEG without anything that does not draw.
@@ -39,6 +49,24 @@ class JpegPixels:
         self._displayed: ImageArray | None = None
         self._overviews: dict[int, ImageArray] = {}
         self._junk: bool | None = None
+        self._editor: JpegEditor | None = None
+        self._editable = True
+
+    def edited(self, patches: Sequence[Patch]) -> bytes | None:
+        """The file with patches (stored pixels) drawn into its own blocks, or ``None`` where that
+        cannot be done without loss."""
+        return self._by_editor(lambda editor: editor.edit(patches).data)
+
+    def _by_editor(self, use: Callable[[JpegEditor], T]) -> T | None:
+        if not self._editable:
+            return None
+        try:
+            if self._editor is None:
+                self._editor = JpegEditor(self._jpeg)
+            return use(self._editor)
+        except NotEditableError:
+            self._editable, self._editor = False, None
+            return None
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -50,6 +78,10 @@ class JpegPixels:
         if long_side >= max(self.size_wh):
             return self._displayed_full()
         if long_side not in self._overviews:
+            reduced = self._by_editor(lambda editor: editor.overview(long_side))
+            if reduced is not None:
+                self._overviews[long_side] = to_displayed(reduced, self._orientation)
+                return self._overviews[long_side]
             decoded = decode_rgb(self._jpeg, self._frame, long_side)
             self._junk = decoded.junk_in_scans
             self._overviews[long_side] = to_displayed(decoded.rgb, self._orientation)
@@ -61,6 +93,11 @@ class JpegPixels:
         width, height = self.size_wh
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             raise ValueError(f"box {box} does not lie inside {width}×{height}")
+        if self._full is None:
+            stored = box_to_stored(box, self.size_wh, self._orientation)
+            part = self._by_editor(lambda editor: editor.region(stored))
+            if part is not None:
+                return to_displayed(part, self._orientation)
         return self._displayed_full()[y0:y1, x0:x1]
 
     def stored_rgb(self) -> ImageArray:
@@ -76,6 +113,8 @@ class JpegPixels:
         Raises:
             ImageError: the picture data is damaged or ends early.
         """
+        if self._junk is None and self._by_editor(JpegEditor.check):
+            self._junk = False
         if self._junk is None:
             self._junk = decode_rgb(self._jpeg, self._frame, 1).junk_in_scans
         return self._junk
@@ -116,6 +155,10 @@ class JpegPhoto:
         stored = patches_to_stored(patches, self._pixels.size_wh, self._metadata.orientation)
         if not stored and not self._pixels.junk_in_scans():
             return finish(self._picture, self._layout.frame, self._metadata, "untouched", options)
+        edited = self._pixels.edited(stored) if stored else None
+        if edited is not None:
+            picture = picture_bytes(edited, walk_jpeg(edited, max_pixels=1 << 62))
+            return finish(picture, self._layout.frame, self._metadata, "lossless", options)
         picture, frame, metadata = self._reencoded(stored)
         return finish(picture, frame, metadata, "reencoded", options)
 
