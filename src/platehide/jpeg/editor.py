@@ -95,13 +95,14 @@ class JpegEditor:
                 return _merge_planes(self._store.planes(scale), size_wh)
         return None
 
-    def check(self) -> None:
-        """Walk through the picture data once (kept for later).
+    def check(self) -> bool:
+        """Walk through the picture data once (kept for later); true, for it is intact.
 
         Raises:
             NotEditableError: it is damaged.
         """
         self._store.read((0, 0, 1, 1))
+        return True
 
     def region(self, box: Box) -> ImageArray:
         """Full-resolution pixels ``(h, w, 3)`` of ``box``, as libjpeg-turbo decodes them."""
