@@ -26,7 +26,8 @@ class PixelSource(Protocol):
     def overview(self, long_side: int) -> ImageArray:
         """The whole picture, possibly reduced, its longer side at least
         ``min(long_side, max(size_wh))`` px. Reductions are by area (a DCT-domain reduction
-        counts); the aspect ratio may be off by the rounding of one pixel."""
+        counts); the aspect ratio may be off by the rounding of one pixel.
+        """
 
     def region(self, box: Box) -> ImageArray:
         """Full-resolution pixels of ``box``, which must lie inside the picture."""

@@ -70,9 +70,9 @@ def fit_long_side(image: ImageArray, long_side: int, multiple: int = 32) -> NetI
     return NetInput(resized, np.array([new_w / width, new_h / height]))
 
 
-def rectify(image: ImageArray, quad: FloatArray, size_wh: tuple[int, int], margin: float) -> tuple[
-    ImageArray, FloatArray
-]:
+def rectify(
+    image: ImageArray, quad: FloatArray, size_wh: tuple[int, int], margin: float
+) -> tuple[ImageArray, FloatArray]:
     """Cut the neighbourhood of ``quad`` so that the quad becomes a centred upright rectangle.
 
     The quad fills ``1 / (1 + 2 * margin)`` of each side of the ``size_wh`` canvas. Large crops

@@ -1,5 +1,6 @@
 """The command line. Each command is one module here, imported only when it is used, with
-``add_arguments(parser)`` and ``run(args) -> int`` (the exit code)."""
+``add_arguments(parser)`` and ``run(args) -> int`` (the exit code).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Read annotated photos: the layout of one folder a set, each with ``images/`` and
-``annotations.jsonl`` (one photo a line; see docs/data.md)."""
+``annotations.jsonl`` (one photo a line; see docs/data.md).
+"""
 
 from __future__ import annotations
 

@@ -34,12 +34,15 @@ class TrainConfig:
         ema_decay: exponential moving average of the weights, which is what is exported.
         validate_every: steps between checkpoints with a look at ``val`` (0 = only at the end).
         validate_photos: how many ``val`` photos a look takes (0 = all).
+        head: coordinate head of the two-head network (see models/two_head.py).
         zero_target: photos without a plate have a zero corner target (published) instead of
             being masked out of the corner loss.
         boxes: what a box-only label teaches the two-head network: ``hull`` or ``presence``.
         coordinate_weight: weight of the corner loss against the cross-entropy.
         distrust_after: step from which confident "false" cells of incompletely labelled photos
             are ignored (dense).
+        hard_negatives: JSONL of quads that a detector took for plates on photos without any
+            (refiner), or "".
         pseudo_quads: JSONL of pseudo-quads for box-only labels (from ``train pseudo``), or "".
     """
 
@@ -65,17 +68,21 @@ class TrainConfig:
     ema_decay: float = 0.998
     validate_every: int = 1000
     validate_photos: int = 120
+    head: Literal["vote", "pooled"] = "vote"
     zero_target: bool = True
     boxes: Literal["hull", "presence"] = "hull"
     coordinate_weight: float = 5.0
     distrust_after: int = 1500
     pseudo_quads: str = ""
+    hard_negatives: str = ""
 
     def __post_init__(self) -> None:
         if self.task not in ("two_head", "dense", "refiner"):
             raise UsageError(f"task: two_head, dense or refiner, got {self.task!r}")
         if self.boxes not in ("hull", "presence"):
             raise UsageError(f"boxes: hull or presence, got {self.boxes!r}")
+        if self.head not in ("vote", "pooled"):
+            raise UsageError(f"head: vote or pooled, got {self.head!r}")
         for field in ("steps", "batch_size", "input_size"):
             if getattr(self, field) < 1:
                 raise UsageError(f"{field} must be at least 1")

@@ -163,9 +163,7 @@ def train(
     backbone: Any = getattr(model, "backbone", None)
     if config.freeze_early and backbone is not None:
         backbone.freeze_early()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, config), weight_decay=config.weight_decay
-    )
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), weight_decay=config.weight_decay)
     average = AveragedState(model, config.ema_decay)
     start, best = 0, -math.inf
     if resume:
@@ -205,9 +203,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
             with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
-                parts = task.loss(
-                    model, images.to(device), move_targets(targets, device), step
-                )
+                parts = task.loss(model, images.to(device), move_targets(targets, device), step)
             if not torch.isfinite(parts["total"]):
                 raise RuntimeError(f"{config.name}: the loss is not finite at step {step}")
             optimizer.zero_grad()
@@ -260,6 +256,10 @@ def load_fitting(model: nn.Module, path: Path) -> int:
         raise UsageError(f"{path}: no such checkpoint")
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]
     wanted = model.state_dict()
+    if any(k.startswith("votes.") for k in wanted) and not any(
+        k.startswith("votes.") for k in state
+    ):
+        state = {f"votes.{k}": v for k, v in state.items()}  # a dense detector's checkpoint
     fitting = {k: v for k, v in state.items() if k in wanted and wanted[k].shape == v.shape}
     if not fitting:
         raise UsageError(f"{path}: no tensor fits the model")

@@ -27,7 +27,8 @@ class PlateTargets:
 
 def hull_of(quads: Tensor) -> Tensor:
     """Upright hull ``(..., 4)`` x0, y0, x1, y1 of quads ``(..., 4, 2)`` from the edges' outer
-    corners: left = min of TL and BL, top = min of TL and TR, and so on."""
+    corners: left = min of TL and BL, top = min of TL and TR, and so on.
+    """
     left = torch.minimum(quads[..., 0, 0], quads[..., 3, 0])
     top = torch.minimum(quads[..., 0, 1], quads[..., 1, 1])
     right = torch.maximum(quads[..., 1, 0], quads[..., 2, 0])
@@ -90,9 +91,7 @@ def dense_loss(
             else:
                 hull = hull_of(predicted)
                 wanted = (torch.cat([low, high]) / size).expand_as(hull)
-                error = functional.smooth_l1_loss(
-                    hull, wanted, beta=0.05, reduction="none"
-                ).mean(1)
+                error = functional.smooth_l1_loss(hull, wanted, beta=0.05, reduction="none").mean(1)
                 skew = (predicted[:, 0] + predicted[:, 2]) - (predicted[:, 1] + predicted[:, 3])
                 error = error + 0.025 * skew.abs().mean(1)
             corner = corner + error.mean()
@@ -108,3 +107,82 @@ def dense_loss(
     weight = (0.75 * positive + 0.25 * (1 - positive)) * (1 - p_true) ** 2
     focal = (ce * weight * (~ignore)).sum() / positive.sum().clamp(min=1.0)
     return focal, 4.0 * corner / max(count, 1)
+
+
+def two_head_loss(
+    corners: Tensor,
+    presence: Tensor,
+    targets: dict[str, Tensor],
+    *,
+    zero_target: bool,
+    coordinate_weight: float,
+) -> dict[str, Tensor]:
+    """Smooth L1 over eight coordinates plus cross-entropy over "is there a plate".
+
+    Args:
+        corners: ``(B, 4, 2)`` in 0…1. presence: ``(B, 2)`` logits.
+        targets: ``quad`` ``(B, 4, 2)`` in 0…1 (zeros without a plate), ``exact`` ``(B,)`` bool
+            (else the quad is a box and is compared through the hull), ``use`` ``(B,)`` float
+            (0 where the corners teach nothing), ``plate`` ``(B,)`` int 0 or 1.
+        zero_target: photos without a plate pull the coordinates to zero (as published); else
+            they are masked out.
+    """
+    beta = 0.02
+    quad = targets["quad"]
+    by_corner = functional.smooth_l1_loss(corners, quad, beta=beta, reduction="none").mean((1, 2))
+    low, high = quad.amin(1), quad.amax(1)
+    by_hull = functional.smooth_l1_loss(
+        hull_of(corners), torch.cat([low, high], dim=1), beta=beta, reduction="none"
+    ).mean(1)
+    skew = (corners[:, 0] + corners[:, 2]) - (corners[:, 1] + corners[:, 3])
+    by_hull = by_hull + 0.05 * skew.abs().mean(1)
+    plate = targets["plate"]
+    error = torch.where(targets["exact"] | (plate == 0), by_corner, by_hull)
+    weight = targets["use"] * torch.where(plate == 1, 1.0, 0.3 if zero_target else 0.0)
+    corner = (error * weight).sum() / weight.sum().clamp(min=1.0)
+    entropy = functional.cross_entropy(presence, plate)
+    return {
+        "corner": corner,
+        "presence": entropy,
+        "total": coordinate_weight * corner + entropy,
+    }
+
+
+def refiner_loss(
+    corners: Tensor, logit: Tensor, targets: dict[str, Tensor], inner_wh: Tensor
+) -> dict[str, Tensor]:
+    """Smooth L1 over corners in units of the plate's side, hull loss for boxes, plate or not.
+
+    Args:
+        corners: ``(B, 4, 2)`` crop px. logit: ``(B,)``. inner_wh: ``(2,)`` px of the coarse quad
+            in the crop.
+        targets: ``target`` ``(B, 4, 2)``, ``to_photo`` ``(B, 3, 3)``, ``kind`` ``(B,)``
+            (see ``RefinerSample``).
+    """
+    kind, target = targets["kind"], targets["target"]
+    is_plate = (kind > 0).to(torch.float32)
+    plate = functional.binary_cross_entropy_with_logits(logit, is_plate)
+    corner = corners.new_zeros(())
+    exact, boxed = kind == 1, kind == 2
+    beta = 0.02
+    if exact.any():
+        error = functional.smooth_l1_loss(
+            corners[exact] / inner_wh, target[exact] / inner_wh, beta=beta, reduction="none"
+        )
+        corner = corner + error.mean((1, 2)).sum() * 2.0
+    if boxed.any():
+        points = corners[boxed]
+        ones = points.new_ones((*points.shape[:2], 1))
+        mapped = torch.cat([points, ones], 2) @ targets["to_photo"][boxed].transpose(1, 2)
+        photo = mapped[..., :2] / mapped[..., 2:].clamp(min=1e-3)
+        low, high = target[boxed].amin(1), target[boxed].amax(1)
+        size = (high - low).clamp(min=2.0)
+        wanted = torch.cat([low, high], dim=1)
+        unit = torch.cat([size, size], dim=1)
+        error = functional.smooth_l1_loss(
+            hull_of(photo) / unit, wanted / unit, beta=beta, reduction="none"
+        )
+        skew = ((photo[:, 0] + photo[:, 2]) - (photo[:, 1] + photo[:, 3])) / size
+        corner = corner + error.clamp(max=2.0).mean(1).sum() + 0.02 * skew.abs().clamp(max=2).sum()
+    corner = corner / is_plate.sum().clamp(min=1.0)
+    return {"corner": corner, "plate": plate, "total": 8.0 * corner + plate}

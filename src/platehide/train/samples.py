@@ -1,5 +1,6 @@
 """Training samples drawn from annotated photos: crops for the dense detector, whole photos for
-the two-head network, rectified crops for the refiner."""
+the two-head network, rectified crops for the refiner.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 
 from platehide.errors import ImageError
 from platehide.evaluate.dataset import PhotoRecord
-from platehide.preprocess import resize_pixels
+from platehide.preprocess import resize_pixels, stretch
 from platehide.train.augment import (
     MIRROR_ORDER,
     mirror,
@@ -61,16 +62,15 @@ def sampling_weights(records: Sequence[PhotoRecord]) -> np.ndarray:
     for i, r in enumerate(records):
         if any(p.quad is not None for p in r.plates):
             weights[i] = 1.2 if r.set_name.startswith("experiment") else 4.5
-        elif not r.plates:
-            weights[i] = 1.6
-        elif r.set_name.startswith("openimages"):
+        elif not r.plates or r.set_name.startswith("openimages"):
             weights[i] = 1.6
     return weights / weights.sum()
 
 
 def dense_crop(record: PhotoRecord, size: int, rng: np.random.Generator) -> LabelledPicture:
     """A ``size`` × ``size`` crop round a plate (or away from plates), scaled, viewed and lit
-    at random, with the plates' labels moved along."""
+    at random, with the plates' labels moved along.
+    """
     image = read_rgb(record)
     height, width = image.shape[:2]
     quads, is_quad = labels_of(record)
@@ -180,3 +180,85 @@ def collate(batch: Sequence[LabelledPicture]) -> tuple[Tensor, list[PlateTargets
         for p in batch
     ]
     return images, targets
+
+
+@dataclass(frozen=True)
+class MainPlate:
+    """A whole-photo input and its main plate in 0…1: ``quad`` ``(4, 2)`` or ``None``."""
+
+    pixels: ImageArray
+    quad: FloatArray | None
+    exact: bool
+
+
+def whole_photo(record: PhotoRecord, size: int, rng: np.random.Generator) -> MainPlate:
+    """A photo (mostly cut to a random part that keeps the main plate) stretched to ``size``²."""
+    image = read_rgb(record)
+    height, width = image.shape[:2]
+    quads, is_quad = labels_of(record)
+    main = max(
+        range(len(quads)), key=lambda i: float(np.prod(np.ptp(quads[i], axis=0))), default=-1
+    )
+    exact = bool(is_quad[main]) if main >= 0 else False
+    x0, y0, x1, y1 = 0.0, 0.0, float(width), float(height)
+    if rng.random() < 0.75:
+        if main >= 0:
+            low, high = quads[main].min(axis=0), quads[main].max(axis=0)
+            need = high - low
+            x0 = rng.uniform(0.0, max(0.0, low[0] - 0.2 * need[0]))
+            y0 = rng.uniform(0.0, max(0.0, low[1] - 0.2 * need[1]))
+            x1 = rng.uniform(min(width, high[0] + 0.2 * need[0]), width)
+            y1 = rng.uniform(min(height, high[1] + 0.2 * need[1]), height)
+        else:
+            x0, y0 = rng.uniform(0, 0.4 * width), rng.uniform(0, 0.4 * height)
+            x1, y1 = rng.uniform(0.6 * width, width), rng.uniform(0.6 * height, height)
+    ax, ay, bx, by = int(x0), int(y0), int(np.ceil(x1)), int(np.ceil(y1))
+    part = stretch(image[ay:by, ax:bx], (size, size))
+    pixels = part.pixels
+    quad = (quads[main] - [ax, ay]) * part.scale_xy if main >= 0 else None
+    if (exact or quad is None) and rng.random() < 0.6:
+        view = random_view(rng, np.array([size / 2, size / 2]), float(size), 0.8)
+        moved = None if quad is None else cv2.perspectiveTransform(quad[None], view)[0]
+        if moved is None or (moved.min() >= 0 and moved.max() < size):
+            pixels, quad = warp_image(pixels, view, (size, size)), moved
+    if rng.random() < 0.5:
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
+        if quad is not None:
+            quad = quad[MIRROR_ORDER] * [-1.0, 1.0] + [size - 1.0, 0.0]
+    pixels = photometric(pixels, rng)
+    return MainPlate(pixels, None if quad is None else quad / size, exact)
+
+
+class WholePhotos(Dataset[MainPlate]):
+    """Whole photos for the two-head network; a fifth of the draws are photos without a plate."""
+
+    def __init__(self, records: Sequence[PhotoRecord], count: int, size: int, seed: int) -> None:
+        self.plates = [r for r in records if r.plates]
+        self.empty = [r for r in records if not r.plates]
+        self.count, self.size, self.seed = count, size, seed
+        self.weights = sampling_weights(self.plates)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> MainPlate:
+        rng = np.random.default_rng([self.seed, index])
+        if self.empty and rng.random() < 0.2:
+            return whole_photo(self.empty[rng.integers(len(self.empty))], self.size, rng)
+        record = self.plates[int(rng.choice(len(self.plates), p=self.weights))]
+        return whole_photo(record, self.size, rng)
+
+
+def collate_whole(
+    batch: Sequence[MainPlate], presence_only: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Stack whole photos; see ``losses.two_head_loss`` for the targets."""
+    zero = np.zeros((4, 2))
+    quad = np.stack([zero if p.quad is None else p.quad for p in batch]).astype(np.float32)
+    use = [0.0 if presence_only and p.quad is not None and not p.exact else 1.0 for p in batch]
+    return torch.from_numpy(np.stack([p.pixels for p in batch])), {
+        "quad": torch.from_numpy(quad),
+        "exact": torch.tensor([p.exact for p in batch]),
+        "use": torch.tensor(use),
+        "plate": torch.tensor([int(p.quad is not None) for p in batch]),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from platehide.train import losses, samples
 from platehide.train.config import TrainConfig
 from platehide.train.models.backbones import build_backbone
 from platehide.train.models.dense import DenseQuadNet, cell_table
+from platehide.train.models.refiner import RefinerNet
+from platehide.train.models.two_head import PooledTwoHead, VoteTwoHead
+from platehide.train.refiner_data import RefinerCrops, collate_refiner, load_hard_negatives
 
 LossFunction = Callable[[nn.Module, Tensor, Any, int], dict[str, Tensor]]
 """(model, images, targets, step) → named losses; the key ``total`` is minimised."""
@@ -59,7 +63,64 @@ def dense_task(config: TrainConfig) -> TrainTask:
     )
 
 
-TASKS: dict[str, Callable[[TrainConfig], TrainTask]] = {"dense": dense_task}
+def two_head_task(config: TrainConfig) -> TrainTask:
+    """The published two-head network on whole photos."""
+    backbone = build_backbone(config.backbone, config.pretrained)
+    model: nn.Module = (
+        PooledTwoHead(backbone)
+        if config.head == "pooled"
+        else VoteTwoHead(backbone, config.input_size)
+    )
+
+    def loss(net: nn.Module, images: Tensor, targets: Any, step: int) -> dict[str, Tensor]:
+        del step
+        corners, presence = net(images)
+        return losses.two_head_loss(
+            corners,
+            presence,
+            targets,
+            zero_target=config.zero_target,
+            coordinate_weight=config.coordinate_weight,
+        )
+
+    return TrainTask(
+        model=model,
+        dataset=lambda records, count: samples.WholePhotos(
+            records, count, config.input_size, config.seed
+        ),
+        collate=partial(samples.collate_whole, presence_only=config.boxes == "presence"),
+        loss=loss,
+    )
+
+
+CROPS_PER_PHOTO = 8
+
+
+def refiner_task(config: TrainConfig) -> TrainTask:
+    """The corner refiner; ``batch_size`` counts photos, each gives several crops."""
+    model = RefinerNet()
+
+    def loss(net: nn.Module, images: Tensor, targets: Any, step: int) -> dict[str, Tensor]:
+        del step
+        corners, logit = net(images)
+        inner: Any = net.inner
+        return losses.refiner_loss(corners, logit, targets, inner)
+
+    return TrainTask(
+        model=model,
+        dataset=lambda records, count: RefinerCrops(
+            records, count, CROPS_PER_PHOTO, config.seed, load_hard_negatives(config.hard_negatives)
+        ),
+        collate=collate_refiner,
+        loss=loss,
+    )
+
+
+TASKS: dict[str, Callable[[TrainConfig], TrainTask]] = {
+    "dense": dense_task,
+    "two_head": two_head_task,
+    "refiner": refiner_task,
+}
 
 
 def build_task(config: TrainConfig) -> TrainTask:
@@ -74,12 +135,12 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
     backbone, head = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (backbone if name.startswith("backbone.") else head).append(parameter)
+            (backbone if name.startswith(("backbone.", "votes.backbone.")) else head).append(
+                parameter
+            )
     groups = [{"params": head, "lr": config.lr_head, "base_lr": config.lr_head}]
     if backbone:
-        groups.append(
-            {"params": backbone, "lr": config.lr_backbone, "base_lr": config.lr_backbone}
-        )
+        groups.append({"params": backbone, "lr": config.lr_backbone, "base_lr": config.lr_backbone})
     return groups
 
 

@@ -59,6 +59,11 @@ class DenseQuadNet(nn.Module):
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, quads, _ = self.cells(image)
+        return logits, quads
+
+    def cells(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``forward`` plus the average-pooled last feature map ``(B, C)``."""
         x = image.permute(0, 3, 1, 2).to(torch.float32)
         x = (x - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last) if self.training else x
@@ -77,7 +82,8 @@ class DenseQuadNet(nn.Module):
             stride = STRIDES[level]
             centre = cell_centres(rows, cols, stride, offset.device).view(1, -1, 1, 2)
             quads.append(offset * (stride * OFFSET_UNIT) + centre)
-        return torch.cat(logits, 1).to(torch.float32), torch.cat(quads, 1)
+        flat = torch.cat(logits, 1).to(torch.float32)
+        return flat, torch.cat(quads, 1), c5.mean(dim=(2, 3))
 
 
 def cell_centres(rows: int, cols: int, stride: int, device: torch.device) -> Tensor:

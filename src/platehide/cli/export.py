@@ -1,0 +1,41 @@
+"""``platehide export``: a run's checkpoint becomes versioned weights with a spec and a card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder or checkpoint")
+    parser.add_argument("--name", help="model name (default: the run's)")
+    parser.add_argument("--version", default="0.1.0", help="version (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("weights"), help="default %(default)s")
+    parser.add_argument("--refiner", type=Path, help="run folder of the corner refiner")
+    parser.add_argument("--passes", type=int, default=2, help="refiner passes (default 2)")
+    parser.add_argument("--input-size", type=int, help="long side when serving (dense)")
+    parser.add_argument("--data", type=Path, default=Path("../shared/photos"))
+    parser.add_argument(
+        "--margin-of-doubt", type=float, default=0.0, help="width of the unsure band below hide"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, calibrate on ``val``, write spec and card; returns the exit code."""
+    from platehide.train.release import release
+
+    spec, folder = release(
+        args.run_folder,
+        out=args.out,
+        data=args.data,
+        name=args.name,
+        version=args.version,
+        refiner=args.refiner,
+        passes=args.passes,
+        input_size=args.input_size,
+        margin_of_doubt=args.margin_of_doubt,
+    )
+    print(f"{folder}: {spec.model}, hide from {spec.thresholds.hide:.3f}")
+    print(f"next: platehide evaluate --model {folder} --data {args.data} --split test")
+    return 0

@@ -1,0 +1,65 @@
+"""Run a model over annotated photos and judge it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from platehide.cover import CoverOptions
+from platehide.cover.shape import clip_to_picture, covering_quad, with_margin
+from platehide.detection import Detector
+from platehide.evaluate.dataset import PhotoRecord
+from platehide.evaluate.metrics import PhotoOutcome, Prediction, score_photo, summarise
+from platehide.formats import open_photo
+from platehide.image_io import DEFAULT_MAX_PIXELS
+from platehide.pixels import PixelSource
+
+Predictor = Callable[[PixelSource], Prediction]
+"""Anything that yields quads (or boxes as quads) and says what it would paint."""
+
+
+def detector_predictor(detector: Detector, conf: float | None = None) -> Predictor:
+    """The product's own way: detect, then paint the cover's polygon over every plate."""
+    options = CoverOptions()
+
+    def predict(source: PixelSource) -> Prediction:
+        begin = time.perf_counter()
+        findings = detector.detect(source, conf)
+        spent = (time.perf_counter() - begin) * 1e3
+        if findings.doubtful:
+            empty = np.empty((0, 4, 2))
+            return Prediction(empty, np.empty(0), (), "unsure", spent)
+        quads = np.array([p.quad for p in findings.plates]).reshape(-1, 4, 2)
+        painted = tuple(
+            clip_to_picture(with_margin(covering_quad(q), options.margin), source.size_wh)
+            for q in quads
+        )
+        confidences = np.array([p.confidence for p in findings.plates])
+        status = "hidden" if len(quads) else "none"
+        return Prediction(quads, confidences, painted, status, spent)
+
+    return predict
+
+
+def run_records(
+    records: Sequence[PhotoRecord], predict: Predictor, *, quiet: bool = False
+) -> list[PhotoOutcome]:
+    """Judge every record; photos are opened by the product's own reader."""
+    outcomes = []
+    for record in tqdm(records, desc="evaluate", unit="photo", disable=quiet):
+        photo = open_photo(record.path.read_bytes(), max_pixels=DEFAULT_MAX_PIXELS)
+        outcomes.append(score_photo(record, predict(photo.frames[0])))
+    return outcomes
+
+
+def report(outcomes: Sequence[PhotoOutcome]) -> dict[str, Any]:
+    """``{"all": …, "sets": {set: …}}``, JSON-ready."""
+    names = sorted({o.set_name for o in outcomes})
+    return {
+        "all": summarise(outcomes),
+        "sets": {n: summarise([o for o in outcomes if o.set_name == n]) for n in names},
+    }

@@ -1,0 +1,68 @@
+"""Corner refinement: rectify the neighbourhood of each coarse quad, ask the refiner, map back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from platehide.geometry import is_convex, signed_area, transform_points
+from platehide.model_spec import RefinerSpec
+from platehide.pixels import PixelSource
+from platehide.preprocess import rectify
+from platehide.types import FloatArray, ImageArray
+
+RefinerFunction = Callable[[ImageArray], tuple[FloatArray, FloatArray]]
+"""uint8 ``(B, h, w, 3)`` → corners ``(B, 4, 2)`` crop px, logits ``(B,)``."""
+
+MAX_GROWTH = 3.0
+"""A pass may not change the quad's area by more than this factor: a wild answer is dropped."""
+
+
+def neighbourhood(
+    source: PixelSource, quad: FloatArray, margin: float
+) -> tuple[ImageArray, FloatArray]:
+    """Full-resolution pixels that ``rectify`` can need, and the offset ``(2,)`` of the region."""
+    width, height = source.size_wh
+    size = np.ptp(quad, axis=0)
+    reach = (margin * 2.0 * size.max() + 4.0) * np.ones(2)
+    low = np.floor(quad.min(axis=0) - reach).astype(int)
+    high = np.ceil(quad.max(axis=0) + reach).astype(int) + 1
+    x0, y0 = max(0, min(int(low[0]), width - 1)), max(0, min(int(low[1]), height - 1))
+    x1, y1 = min(width, max(int(high[0]), x0 + 1)), min(height, max(int(high[1]), y0 + 1))
+    return source.region((x0, y0, x1, y1)), np.array([x0, y0], dtype=np.float64)
+
+
+def refine_quads(
+    source: PixelSource, quads: Sequence[FloatArray], spec: RefinerSpec, run: RefinerFunction
+) -> tuple[list[FloatArray], FloatArray]:
+    """Refine each quad ``spec.passes`` times.
+
+    Returns:
+        The quads ``(4, 2)`` in photo px (the coarse one where a pass gave nothing usable) and
+        the refiner's plate logits ``(n,)`` of the last pass.
+    """
+    current = [np.asarray(q, dtype=np.float64) for q in quads]
+    logits = np.zeros(len(current))
+    if not current:
+        return current, logits
+    for _ in range(spec.passes):
+        crops, matrices = [], []
+        for quad in current:
+            pixels, offset = neighbourhood(source, quad, spec.margin)
+            crop, matrix = rectify(pixels, quad - offset, spec.size_wh, spec.margin)
+            crops.append(crop)
+            matrices.append((np.linalg.inv(matrix), offset))
+        corners, logits = run(np.stack(crops))
+        current = [
+            _accept(quad, transform_points(back, corner) + offset)
+            for quad, corner, (back, offset) in zip(current, corners, matrices, strict=True)
+        ]
+    return current, np.asarray(logits, dtype=np.float64)
+
+
+def _accept(before: FloatArray, after: FloatArray) -> FloatArray:
+    if not np.isfinite(after).all() or not is_convex(after):
+        return before
+    ratio = signed_area(after) / max(signed_area(before), 1e-6)
+    return after if 1.0 / MAX_GROWTH < ratio < MAX_GROWTH else before

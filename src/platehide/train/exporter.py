@@ -1,0 +1,230 @@
+"""From a checkpoint to versioned weights: ONNX with float16 storage, spec, model card.
+
+Weights are stored as float16 and computed in float32: every large initializer becomes a float16
+constant behind a Cast, which ONNX Runtime folds once when a session is made. That halves the
+files in git and costs nothing per photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from platehide.errors import UsageError, WeightsError
+from platehide.model_spec import ModelSpec, RefinerSpec, Thresholds
+from platehide.train.config import TrainConfig, from_dict
+from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
+from platehide.train.tasks import build_task
+
+OPSET = 17
+MIN_FP16_ELEMENTS = 20_000
+MAX_FILE_BYTES = 25_000_000
+OUTPUT_NAMES = {
+    "dense": ["logits", "quads"],
+    "two_head": ["corners", "presence"],
+    "refiner": ["corners", "logit"],
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Averaged weights with the config they were trained by."""
+
+    config: TrainConfig
+    model: nn.Module
+    step: int
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read ``last.pt`` or ``best.pt`` of a run (a run folder means its best, else its last).
+
+    Raises:
+        UsageError: there is none, or it does not fit its own config.
+    """
+    file = path
+    if path.is_dir():
+        file = path / "best.pt" if (path / "best.pt").is_file() else path / "last.pt"
+    if not file.is_file():
+        raise UsageError(f"{path}: no checkpoint there")
+    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    values = dict(saved["config"]) | {"pretrained": "none"}
+    config = from_dict(values, str(file))
+    model = build_task(config).model
+    try:
+        model.load_state_dict(saved["model"])
+    except RuntimeError as error:
+        raise UsageError(f"{file}: the weights do not fit the config: {error}") from error
+    return Checkpoint(config, model.eval(), int(saved["step"]))
+
+
+def example_input(config: TrainConfig) -> Tensor:
+    """A picture of the size the exported graph is traced with."""
+    if config.task == "refiner":
+        width, height = REFINER_SIZE_WH
+        return torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    size = config.input_size
+    return torch.zeros(1, size, size, 3, dtype=torch.uint8)
+
+
+def to_onnx(checkpoint: Checkpoint) -> bytes:
+    """Trace to ONNX; input ``image`` uint8 NHWC RGB, dynamic where the task allows it."""
+    config = checkpoint.config
+    names = OUTPUT_NAMES[config.task]
+    axes: dict[str, dict[int, str]] = {}
+    if config.task == "dense":
+        axes = {"image": {1: "height", 2: "width"}} | {n: {1: "cells"} for n in names}
+    elif config.task == "refiner":
+        axes = {"image": {0: "batch"}} | {n: {0: "batch"} for n in names}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's own deprecation notes
+        torch.onnx.export(
+            checkpoint.model,
+            (example_input(config),),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=names,
+            dynamic_axes=axes,
+        )
+    return buffer.getvalue()
+
+
+def half_storage(model_bytes: bytes) -> bytes:
+    """Store large float32 initializers as float16 behind a Cast."""
+    model = onnx.load_model_from_string(model_bytes)
+    graph = model.graph
+    casts = []
+    for index, initializer in enumerate(graph.initializer):
+        array = numpy_helper.to_array(initializer)
+        if array.dtype != np.float32 or array.size < MIN_FP16_ELEMENTS:
+            continue
+        name = initializer.name
+        half = np.clip(array, -65504.0, 65504.0).astype(np.float16)
+        graph.initializer[index].CopyFrom(numpy_helper.from_array(half, f"{name}.f16"))
+        casts.append(
+            helper.make_node(
+                "Cast", [f"{name}.f16"], [name], name=f"{name}.cast", to=TensorProto.FLOAT
+            )
+        )
+    for position, node in enumerate(casts):
+        graph.node.insert(position, node)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far ONNX Runtime is from torch, relative to the outputs' largest value.
+
+    ``worst`` is over every number of every output, ``mean`` the largest mean over an output.
+    """
+
+    worst: float
+    mean: float
+
+
+def parity(checkpoint: Checkpoint, onnx_bytes: bytes, pictures: np.ndarray) -> Parity:
+    """Compare over pictures, uint8 ``(n, H, W, 3)``; real photos make the check meaningful."""
+    session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+    worst = mean = 0.0
+    with torch.no_grad():
+        for picture in pictures:
+            batch = picture[None]
+            ours = session.run(None, {"image": batch})
+            theirs = checkpoint.model(torch.from_numpy(batch))
+            for a, b in zip(ours, theirs, strict=True):
+                reference = b.numpy()
+                difference = np.abs(a - reference) / (float(np.abs(reference).max()) + 1e-6)
+                worst = max(worst, float(difference.max()))
+                mean = max(mean, float(difference.mean()))
+    return Parity(worst, mean)
+
+
+GRAPH_LIMIT = 1e-3
+"""Worst difference of the float32 graph: the same arithmetic, so only rounding is allowed."""
+STORAGE_LIMIT = 4e-3
+"""Mean difference that float16 storage of (BatchNorm-folded) weights may cost."""
+
+
+def write_file(path: Path, data: bytes) -> str:
+    """Write under a temporary name, rename, return the sha256."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def export(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    pictures: np.ndarray,
+    thresholds: Thresholds,
+    refiner: tuple[Checkpoint, np.ndarray, int] | None = None,
+    calibration: tuple[float, ...] = (),
+    data_hash: str = "",
+    git_commit: str = "",
+    notes: dict[str, Any] | None = None,
+) -> ModelSpec:
+    """Write ``model.onnx`` (``refiner.onnx``) and ``spec.json`` into ``folder``.
+
+    Raises:
+        WeightsError: ONNX and torch disagree on the pictures, or a file is over 25 MB.
+    """
+    if checkpoint.config.task not in ("dense", "two_head"):
+        raise UsageError(f"a model is dense or two_head, not {checkpoint.config.task}")
+    folder.mkdir(parents=True, exist_ok=True)
+    digests: dict[str, str] = {}
+
+    def put(file: str, part: Checkpoint, samples: np.ndarray) -> None:
+        full = to_onnx(part)
+        graph = parity(part, full, samples)
+        if graph.worst > GRAPH_LIMIT:
+            raise WeightsError(f"{file}: ONNX differs from torch by {graph.worst:.2g}")
+        data = half_storage(full)
+        if len(data) > MAX_FILE_BYTES:
+            raise WeightsError(f"{file}: {len(data) / 1e6:.1f} MB is over 25 MB")
+        stored = parity(part, data, samples)
+        if stored.mean > STORAGE_LIMIT:
+            raise WeightsError(f"{file}: float16 storage changes outputs by {stored.mean:.2g}")
+        digests[file] = write_file(folder / file, data)
+
+    put("model.onnx", checkpoint, pictures)
+    refiner_spec = None
+    if refiner is not None:
+        part, crops, passes = refiner
+        put("refiner.onnx", part, crops)
+        refiner_spec = RefinerSpec("refiner.onnx", REFINER_SIZE_WH, REFINER_MARGIN, passes)
+    spec = ModelSpec(
+        name=name,
+        version=version,
+        kind="dense" if checkpoint.config.task == "dense" else "two_head",
+        input_size=int((notes or {}).get("input_size", checkpoint.config.input_size)),
+        sha256=digests,
+        thresholds=thresholds,
+        calibration=calibration,
+        refiner=refiner_spec,
+        data_hash=data_hash,
+        git_commit=git_commit,
+        created=time.strftime("%Y-%m-%d"),
+        notes={k: v for k, v in (notes or {}).items() if k != "input_size"},
+    )
+    write_file(folder / "spec.json", spec.to_json().encode())
+    return spec

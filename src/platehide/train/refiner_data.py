@@ -1,0 +1,179 @@
+"""Crops for the refiner: true plates seen through a wrong coarse quad, and things that are none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from platehide.errors import UsageError
+from platehide.evaluate.dataset import PhotoRecord
+from platehide.geometry import box_iou, hull_box
+from platehide.preprocess import rectify
+from platehide.train.augment import MIRROR_ORDER, photometric, random_view
+from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
+from platehide.train.samples import labels_of, read_rgb, sampling_weights
+from platehide.types import FloatArray, ImageArray
+
+
+@dataclass(frozen=True)
+class RefinerSample:
+    """One rectified crop.
+
+    Attributes:
+        crop: uint8 ``(80, 160, 3)``.
+        target: ``(4, 2)``: corners in crop px where ``kind`` is 1; the plate's box as a quad in
+            photo px where ``kind`` is 2; zeros where 0 (not a plate).
+        to_photo: ``(3, 3)`` crop px → photo px.
+        kind: 0 not a plate, 1 exact quad, 2 box only.
+    """
+
+    crop: ImageArray
+    target: FloatArray
+    to_photo: FloatArray
+    kind: int
+
+
+def jitter_quad(quad: FloatArray, rng: np.random.Generator, strength: float) -> FloatArray:
+    """A coarse quad as a detector might give it: shifted, scaled, turned, corners off.
+
+    ``strength`` 1.0: shift σ 0.1 of width and 0.2 of height, scale σ 16 % and 22 %, corners σ
+    0.03 of width and 0.07 of height, rotation σ 4°.
+    """
+    across = 0.5 * ((quad[1] - quad[0]) + (quad[2] - quad[3]))
+    down = 0.5 * ((quad[3] - quad[0]) + (quad[2] - quad[1]))
+    centre = quad.mean(axis=0)
+    half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    keep = quad - (centre + half[:, :1] * across + half[:, 1:] * down)
+    scale = np.exp(rng.normal(0.0, [0.16 * strength, 0.22 * strength]))
+    move = rng.normal(0.0, [0.10 * strength, 0.20 * strength])
+    loose = rng.normal(0.0, 1.0, (4, 2)) * [0.03 * strength, 0.07 * strength]
+    unit = half * scale + move + loose
+    out = centre + unit[:, :1] * across + unit[:, 1:] * down + keep * rng.uniform(0.3, 1.0)
+    turn = np.radians(rng.normal(0.0, 4.0 * strength))
+    c, s = np.cos(turn), np.sin(turn)
+    return np.asarray((out - centre) @ np.array([[c, s], [-s, c]]) + centre)
+
+
+def random_quad(width: int, height: int, rng: np.random.Generator) -> FloatArray:
+    """A plate-shaped quad anywhere on a photo."""
+    w = float(np.exp(rng.uniform(np.log(16), np.log(max(20.0, 0.6 * width)))))
+    h = w / rng.uniform(1.2, 5.5)
+    centre = np.array([rng.uniform(0, width), rng.uniform(0, height)])
+    half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * [w, h]
+    view = random_view(rng, np.zeros(2), w, 0.7)
+    return np.asarray(cv2.perspectiveTransform(half[None], view)[0] + centre)
+
+
+def load_hard_negatives(path: str) -> dict[str, list[FloatArray]]:
+    """JSONL rows ``{"image", "quad"}`` of quads that are no plates, by record name."""
+    if not path:
+        return {}
+    found: dict[str, list[FloatArray]] = {}
+    try:
+        with Path(path).open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                found.setdefault(row["image"], []).append(np.array(row["quad"], dtype=np.float64))
+    except (OSError, KeyError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    return found
+
+
+def crop_sample(
+    image: ImageArray, coarse: FloatArray, rng: np.random.Generator
+) -> tuple[ImageArray, FloatArray]:
+    """Rectified, lit crop and the homography photo → crop."""
+    crop, matrix = rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
+    return photometric(crop, rng), matrix
+
+
+class RefinerCrops(Dataset[list[RefinerSample]]):
+    """Item = several samples of one photo, since decoding it costs more than cropping."""
+
+    def __init__(
+        self,
+        records: Sequence[PhotoRecord],
+        count: int,
+        per_photo: int,
+        seed: int,
+        hard: dict[str, list[FloatArray]],
+    ) -> None:
+        self.records = list(records)
+        self.count, self.per_photo, self.seed, self.hard = count, per_photo, seed, hard
+        weights = sampling_weights(self.records)
+        weights *= np.array([3.0 if r.name in hard else 1.0 for r in self.records])
+        self.weights = weights / weights.sum()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> list[RefinerSample]:
+        rng = np.random.default_rng([self.seed, index])
+        record = self.records[int(rng.choice(len(self.records), p=self.weights))]
+        image = read_rgb(record)
+        if rng.random() < 0.3:  # smaller photos: the refiner must live with coarse pixels
+            factor = rng.uniform(0.3, 0.8)
+            size = (max(16, int(image.shape[1] * factor)), max(16, int(image.shape[0] * factor)))
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        scale = np.array([image.shape[1] / record.width, image.shape[0] / record.height])
+        return [self._sample(record, image, scale, rng) for _ in range(self.per_photo)]
+
+    def _sample(
+        self, record: PhotoRecord, image: ImageArray, scale: FloatArray, rng: np.random.Generator
+    ) -> RefinerSample:
+        quads, is_quad = labels_of(record)
+        quads = quads * scale
+        hard = [q * scale for q in self.hard.get(record.name, [])]
+        height, width = image.shape[:2]
+        zero = np.zeros((4, 2))
+        if hard and rng.random() < 0.6:
+            coarse = jitter_quad(hard[rng.integers(len(hard))], rng, 0.4)
+            crop, matrix = crop_sample(image, coarse, rng)
+            return RefinerSample(crop, zero, np.linalg.inv(matrix), 0)
+        if not len(quads) or rng.random() < 0.22:
+            coarse = random_quad(width, height, rng)
+            boxes = [hull_box(q) for q in quads]
+            # Far from every plate, and only where unlabelled plates are unlikely to be hit.
+            if all(box_iou(hull_box(coarse), b) < 0.1 for b in boxes):
+                crop, matrix = crop_sample(image, coarse, rng)
+                return RefinerSample(crop, zero, np.linalg.inv(matrix), 0)
+            if not len(quads):
+                crop, matrix = crop_sample(image, coarse, rng)
+                return RefinerSample(crop, zero, np.linalg.inv(matrix), 0)
+        pick = int(rng.integers(len(quads)))
+        quad, exact = quads[pick], bool(is_quad[pick])
+        coarse = jitter_quad(quad, rng, float(rng.choice([0.3, 1.0, 1.5], p=[0.4, 0.45, 0.15])))
+        if not _usable(coarse):
+            coarse = quad
+        crop, matrix = crop_sample(image, coarse, rng)
+        if not exact:
+            return RefinerSample(crop, quad, np.linalg.inv(matrix), 2)
+        target = cv2.perspectiveTransform(quad[None], matrix)[0]
+        if rng.random() < 0.5:
+            crop = np.ascontiguousarray(crop[:, ::-1])
+            target = target[MIRROR_ORDER] * [-1.0, 1.0] + [REFINER_SIZE_WH[0] - 1.0, 0.0]
+        return RefinerSample(crop, target, np.linalg.inv(matrix), 1)
+
+
+def _usable(quad: FloatArray) -> bool:
+    edge = np.roll(quad, -1, axis=0) - quad
+    nxt = np.roll(edge, -1, axis=0)
+    return bool(((edge[:, 0] * nxt[:, 1] - edge[:, 1] * nxt[:, 0]) > 1.0).all())
+
+
+def collate_refiner(batch: Sequence[list[RefinerSample]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Flatten and stack; see ``losses.refiner_loss``."""
+    flat = [s for item in batch for s in item]
+    return torch.from_numpy(np.stack([s.crop for s in flat])), {
+        "target": torch.from_numpy(np.stack([s.target for s in flat]).astype(np.float32)),
+        "to_photo": torch.from_numpy(np.stack([s.to_photo for s in flat]).astype(np.float32)),
+        "kind": torch.tensor([s.kind for s in flat]),
+    }

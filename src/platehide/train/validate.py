@@ -1,0 +1,121 @@
+"""Looks at ``val`` during training: model selection only, never gradients."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from platehide.evaluate.dataset import PhotoRecord, load_records
+from platehide.evaluate.metrics import label_iou
+from platehide.postprocess import sigmoid, suppress, tidy_quad, top_candidates
+from platehide.preprocess import fit_long_side, stretch
+from platehide.train.config import TrainConfig
+from platehide.train.loop import Validator
+from platehide.train.refiner_data import RefinerCrops, collate_refiner
+from platehide.train.samples import read_rgb
+from platehide.train.tasks import CROPS_PER_PHOTO
+
+VALIDATION_LONG_SIDE = 512
+
+
+def validator_for(config: TrainConfig, data: Sequence[Path] | None) -> Validator | None:
+    """The look at ``val`` that fits the task; ``None`` where it is switched off or there is no
+    ``val`` photo.
+    """
+    if config.validate_every == 0:
+        return None
+    roots = list(data) if data else [Path(config.data)]
+    records = load_records(roots, "val")
+    if config.validate_photos:
+        picker = random.Random(0)
+        picker.shuffle(records)
+        records = records[: config.validate_photos]
+    if not records:
+        return None
+    looks: dict[str, Any] = {"dense": _dense, "two_head": _two_head, "refiner": _refiner}
+    look = looks[config.task]
+
+    def validate(model: nn.Module, config: TrainConfig) -> dict[str, float]:
+        with torch.inference_mode():
+            result: dict[str, float] = look(model, config, records)
+        return {k: round(float(v), 5) for k, v in result.items()}
+
+    return validate
+
+
+def _dense(
+    model: nn.Module, config: TrainConfig, records: Sequence[PhotoRecord]
+) -> dict[str, float]:
+    del config
+    found = plates = 0
+    overlap = 0.0
+    false = empty = 0
+    for record in records:
+        image = fit_long_side(read_rgb(record), VALIDATION_LONG_SIDE)
+        logits, quads = model(torch.from_numpy(image.pixels[None]))
+        scores, cells = top_candidates(logits[0].numpy(), quads[0].numpy(), least=0.3, most=200)
+        kept = [cells[g[0]] for g in suppress(scores, cells, iou_threshold=0.3)]
+        guesses = [tidy_quad(image.to_photo(q), record.width, record.height) for q in kept]
+        usable = [q for q in guesses if q is not None]
+        wide = [p for p in record.plates if p.width_px >= 32]
+        best = [max((label_iou(q, p) for q in usable), default=0.0) for p in wide]
+        found += sum(b >= 0.5 for b in best)
+        overlap += sum(best)
+        plates += len(wide)
+        if not record.plates:
+            empty += 1
+            false += bool(usable)
+    recall, iou = found / max(plates, 1), overlap / max(plates, 1)
+    share = false / max(empty, 1)
+    return {"recall": recall, "iou": iou, "false": share, "score": recall + iou - 0.2 * share}
+
+
+def _two_head(
+    model: nn.Module, config: TrainConfig, records: Sequence[PhotoRecord]
+) -> dict[str, float]:
+    found = plates = false = empty = 0
+    overlap = 0.0
+    for record in records:
+        size = (config.input_size, config.input_size)
+        image = stretch(read_rgb(record), size)
+        corners, presence = model(torch.from_numpy(image.pixels[None]))
+        sure = float(sigmoid((presence[0, 1] - presence[0, 0]).numpy())) >= 0.5
+        if not record.plates:
+            empty += 1
+            false += sure
+            continue
+        quad = corners[0].numpy().astype(np.float64) * [record.width, record.height]
+        best = max(label_iou(quad, p) for p in record.plates) if sure else 0.0
+        plates += 1
+        found += best >= 0.5
+        overlap += best
+    recall, iou = found / max(plates, 1), overlap / max(plates, 1)
+    share = false / max(empty, 1)
+    return {"recall": recall, "iou": iou, "false": share, "score": recall + iou - 0.2 * share}
+
+
+def _refiner(
+    model: nn.Module, config: TrainConfig, records: Sequence[PhotoRecord]
+) -> dict[str, float]:
+    crops = RefinerCrops(records, 60, CROPS_PER_PHOTO, config.seed + 1, {})
+    errors: list[float] = []
+    right = total = 0
+    for index in range(len(crops)):
+        images, targets = collate_refiner([crops[index]])
+        corners, logit = model(images)
+        kind = targets["kind"]
+        right += int(((logit > 0) == (kind > 0)).sum())
+        total += len(kind)
+        exact = kind == 1
+        distance = (corners[exact] - targets["target"][exact]).norm(dim=-1).mean(-1)
+        height = (targets["target"][exact][:, 3] - targets["target"][exact][:, 0]).norm(dim=-1)
+        errors.extend((distance / height.clamp(min=1.0)).tolist())
+    error = float(np.median(errors)) if errors else 1.0
+    accuracy = right / max(total, 1)
+    return {"corner_error": error, "plate_accuracy": accuracy, "score": accuracy - error}
