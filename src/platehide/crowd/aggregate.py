@@ -16,8 +16,15 @@ import numpy as np
 from platehide.crowd.clusters import ABSENT, TaskAnswers, structure
 from platehide.crowd.consensus import huber_mean
 from platehide.crowd.judgements import Judgement, golden_of, latest
-from platehide.crowd.matching import aligned, answer_right, plate_right
-from platehide.crowd.posterior import PLATE_COUNTS, Beliefs, Problem, believe, build
+from platehide.crowd.matching import RADIUS_SHARE, aligned, answer_right, plate_right
+from platehide.crowd.posterior import (
+    PLATE_COUNTS,
+    Beliefs,
+    Problem,
+    believe,
+    build,
+    evidence,
+)
 from platehide.crowd.sequential import ControlPolicy, ControlState, judge, wilson
 from platehide.crowd.skills import (
     DEFAULT_SCATTER,
@@ -184,7 +191,9 @@ class CrowdModel:
 class Aggregation:
     """Labels by task name, workers by name, and the model to go on with one task at a time.
 
-    ``peer_right`` and ``peer_total`` are the leave-one-out counts behind each worker's skill.
+    ``peer_right`` and ``peer_total`` are the leave-one-out counts behind each worker's skill;
+    ``evidence`` gives the same an answer: (task, worker) -> (right, weight), for the counted
+    answers of tasks without a golden truth.
     """
 
     labels: tuple[Label, ...]
@@ -192,6 +201,7 @@ class Aggregation:
     model: CrowdModel
     peer_right: Mapping[str, float]
     peer_total: Mapping[str, float]
+    evidence: Mapping[tuple[str, str], tuple[float, float]]
 
 
 def initial_model() -> CrowdModel:
@@ -231,7 +241,7 @@ def _quads(
             who = [tasks[t].judgements[m].worker for m in variant.members]
             sigma = np.array([model.scatter.get(w, model.default_scatter) for w in who])
             skill = np.array([model.skill.get(w, model.default_skill) for w in who])
-            scale = np.hypot(sigma * variant.radius / 0.25, _CLICK_PX)
+            scale = np.hypot(sigma * variant.radius / RADIUS_SHARE, _CLICK_PX)
             points.append(variant.rings)
             weights.append(skill / scale**2)
             scales.append(scale)
@@ -245,7 +255,9 @@ def _quads(
     return out
 
 
-def _choose(problem: Problem, beliefs: Beliefs, n_tasks: int) -> list[tuple[tuple[int, ...], float]]:
+def _choose(
+    problem: Problem, beliefs: Beliefs, n_tasks: int
+) -> list[tuple[tuple[int, ...], float]]:
     """Per task the best explicit hypothesis and its posterior."""
     score = np.where(problem.hyp_other, -1.0, beliefs.posterior)
     bounds = np.append(problem.task_start, len(score))
@@ -260,6 +272,7 @@ def _status(
     task: TaskAnswers,
     truth: Sequence[int],
     posterior: float,
+    *,
     used: int,
     policy: AggregatePolicy,
     copies_suspicious: bool,
@@ -287,6 +300,7 @@ def _status(
 def _labels(
     tasks: Sequence[TaskAnswers],
     best: Sequence[tuple[tuple[int, ...], float]],
+    *,
     used: Sequence[int],
     received: Sequence[int],
     model: CrowdModel,
@@ -303,7 +317,14 @@ def _labels(
             share = len(task.variants[v].members) / counted
             plates.append(LabelledPlate(quad, share, spread, error))
         plates.sort(key=lambda p: (float(p.quad[:, 0].min()), float(p.quad[:, 1].min())))
-        status = _status(task, truth, posterior, used[t], policy, model.copies_suspicious)
+        status = _status(
+            task,
+            truth,
+            posterior,
+            used=used[t],
+            policy=policy,
+            copies_suspicious=model.copies_suspicious,
+        )
         labels.append(Label(task.task, tuple(plates), status, received[t], posterior))
     return labels
 
@@ -331,8 +352,10 @@ def _empty_label(task: str, received: int, used: int, policy: AggregatePolicy) -
 
 
 def _copies_suspicious(tasks: Sequence[TaskAnswers]) -> bool:
-    """Honest hands differ: where at most a fifth of the agreeing pairs are identical (and there
-    are enough to tell), the identical ones are copies of each other."""
+    """True where equal answers must be copies, because honest hands are seen to differ.
+
+    That is so where there are enough agreeing pairs to tell and at most a fifth are identical.
+    """
     agreeing = sum(t.agreeing_pairs for t in tasks)
     identical = sum(t.identical_pairs for t in tasks)
     return agreeing >= 30 and identical <= 0.2 * agreeing
@@ -436,9 +459,7 @@ def aggregate(
         reasons.update(found)
 
     best = _choose(now.problem, now.fitted.beliefs, len(now.tasks))
-    winners = [
-        [v for v in truth if v != ABSENT] if p >= 0.9 else [] for truth, p in best
-    ]
+    winners = [[v for v in truth if v != ABSENT] if p >= 0.9 else [] for truth, p in best]
     controls = [j for j in kept if j.task in golden and j.worker not in reasons]
     spreads, crowd_scatter = scatter(now.tasks, winners, now.numbers, controls)
     model = CrowdModel(
@@ -454,10 +475,10 @@ def aggregate(
     made = _labels(
         now.tasks,
         best,
-        [used[t] for t in names],
-        [len(open_tasks[t]) for t in names],
-        model,
-        chosen,
+        used=[used[t] for t in names],
+        received=[len(open_tasks[t]) for t in names],
+        model=model,
+        policy=chosen,
     )
     labels = {label.task: label for label in made}
     for task, answers in by_task.items():
@@ -473,7 +494,14 @@ def aggregate(
         model=model,
         peer_right={w: peers.get(w, (0.0, 0.0))[0] for w in workers},
         peer_total={w: peers.get(w, (0.0, 0.0))[1] for w in workers},
+        evidence=_evidence(now),
     )
+
+
+def _evidence(now: _Round) -> dict[tuple[str, str], tuple[float, float]]:
+    right, weight = evidence(now.problem, now.fitted.beliefs)
+    keys = [(task.task, j.worker) for task in now.tasks for j in task.judgements]
+    return dict(zip(keys, zip(right.tolist(), weight.tolist(), strict=True), strict=True))
 
 
 def _report(
@@ -521,7 +549,9 @@ def aggregate_task(
     problem = build(tasks, numbers, model.copies_suspicious)
     beliefs = believe(problem, skill, np.array(model.plate_counts))
     best = _choose(problem, beliefs, 1)
-    return _labels(tasks, best, [len(kept)], [len(kept)], model, chosen)[0]
+    return _labels(tasks, best, used=[len(kept)], received=[len(kept)], model=model, policy=chosen)[
+        0
+    ]
 
 
 __all__ = [

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from platehide.crowd.judgements import Judgement
-from platehide.crowd.matching import PAIR_FACTOR, aligned, pair_distances, radius_px
+from platehide.crowd.matching import (
+    PAIR_FACTOR,
+    RADIUS_MIN_PX,
+    RADIUS_SHARE,
+    aligned_all,
+    ordered_heights,
+    pair_distances,
+)
 from platehide.types import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -78,7 +85,9 @@ def _collect(judgements: Sequence[Judgement]) -> _Plates:
     owner = [i for i, j in enumerate(judgements) for _ in j.plates]
     quads = [q for j in judgements for q in j.plates]
     rings = np.array(quads, dtype=np.float64).reshape(-1, 4, 2)
-    return _Plates(owner, rings, np.array([radius_px(q) for q in quads], dtype=np.float64))
+    # Judgements hold their corners as TL, TR, BR, BL.
+    radius = np.maximum(RADIUS_SHARE * ordered_heights(rings), RADIUS_MIN_PX)
+    return _Plates(owner, rings, radius)
 
 
 def _all_distances(tasks: Sequence[_Plates]) -> list[tuple[IntArray, IntArray, FloatArray]]:
@@ -158,7 +167,7 @@ def _copies(
     distance: FloatArray,
 ) -> tuple[tuple[int, ...], int, int]:
     limit = np.minimum(plates.radius[a], plates.radius[b])
-    same = distance <= np.maximum(_COPY_SHARE / 0.25 * limit, _COPY_MIN_PX)
+    same = distance <= np.maximum(_COPY_SHARE / RADIUS_SHARE * limit, _COPY_MIN_PX)
     close = int((distance <= PAIR_FACTOR * limit).sum())
     copy_of = [ABSENT] * len(judgements)
     if not same.any():
@@ -196,8 +205,7 @@ def structure(tasks: Sequence[Sequence[Judgement]]) -> list[TaskAnswers]:
         table = np.full((len(js), max(site, default=-1) + 1), ABSENT, dtype=np.int64)
         variants = []
         for number, (members, place) in enumerate(zip(groups, site, strict=True)):
-            first = plates.rings[members[0]]
-            rings = np.array([aligned(plates.rings[p], first) for p in members])
+            rings = aligned_all(plates.rings[members], plates.rings[members[0]])
             owners = tuple(plates.owner[p] for p in members)
             variants.append(Variant(place, owners, rings, float(np.median(plates.radius[members]))))
             table[list(owners), place] = number

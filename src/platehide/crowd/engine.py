@@ -107,8 +107,8 @@ class Engine:
 
     def _next_control(self, done: Collection[str]) -> str | None:
         # The least shown of a few drawn at random: all rotate, none is predictable.
-        fresh = [t for t in self._random.sample(list(self.controls), min(8, len(self.controls)))]
-        fresh = [t for t in fresh if t not in done]
+        drawn = self._random.sample(list(self.controls), min(8, len(self.controls)))
+        fresh = [t for t in drawn if t not in done]
         return min(fresh, key=lambda t: self._used[t], default=None)
 
     def release(self, worker: str, task: str) -> None:
@@ -219,8 +219,10 @@ class Engine:
         self._since_refresh = 0
         result = aggregate(self.log, self.policy.aggregate, banned=self.bans)
         self._model = result.model
-        self._peers = {w.worker: (result.peer_right[w.worker], result.peer_total[w.worker])
-                       for w in result.workers}
+        self._peers = {
+            w.worker: (result.peer_right[w.worker], result.peer_total[w.worker])
+            for w in result.workers
+        }
         for report in result.workers:
             if report.banned and report.worker not in self.bans:
                 self.ban(report.worker, report.reason)

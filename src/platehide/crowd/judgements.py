@@ -70,11 +70,7 @@ class Judgement:
 
     def row(self) -> dict[str, Any]:
         """The judgement as a row of the JSONL contract."""
-        answer: dict[str, Any]
-        if self.skip:
-            answer = {"skip": True}
-        else:
-            answer = {"plates": [_points(q) for q in self.plates]}
+        drawn = {"plates": [_points(q) for q in self.plates]}
         row: dict[str, Any] = {
             "task": self.task,
             "worker": self.worker,
@@ -82,7 +78,7 @@ class Judgement:
             "height": self.height,
             "submitted_at": self.submitted_at,
             "seconds": self.seconds,
-            "answer": answer,
+            "answer": {"skip": True} if self.skip else drawn,
         }
         if self.golden is not None:
             row["golden"] = {"plates": [_points(q) for q in self.golden]}
@@ -186,9 +182,7 @@ def parse_judgement(row: object, where: str) -> Judgement:
         if not isinstance(truth, Mapping) or "plates" not in truth:
             _fail(where, f"'golden' must hold 'plates', got {truth!r}")
         golden = parse_plates(truth["plates"], "golden", where)
-    return Judgement(
-        task, worker, width, height, submitted_at, seconds, plates, bool(skip), golden
-    )
+    return Judgement(task, worker, width, height, submitted_at, seconds, plates, bool(skip), golden)
 
 
 def _refuse_constant(name: str) -> NoReturn:

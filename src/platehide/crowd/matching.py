@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platehide.geometry import order_corners, plate_height
+from platehide.geometry import order_corners
 from platehide.types import FloatArray
 
 RADIUS_SHARE = 0.25
@@ -24,23 +24,29 @@ RADIUS_MIN_PX = 3.0
 PAIR_FACTOR = 2.0**0.5
 """Two workers scatter independently, so their distance is sqrt(2) times one worker's error."""
 
+_SHIFTS = (np.arange(4)[:, None] + np.arange(4)) % 4
+
 
 def ring(points: ArrayLike) -> FloatArray:
     """Corners ``(4, 2)`` clockwise on screen round their centroid, whatever order they came in."""
     return order_corners(points)
 
 
-def reference_height(quad: ArrayLike) -> float:
-    """Plate height in px of a quad in any order, also for a plate lying on its side.
+def ordered_heights(quads: FloatArray) -> FloatArray:
+    """Plate heights ``(n,)`` in px of quads ``(n, 4, 2)`` in the order TL, TR, BR, BL.
 
-    The mean of the left and right side (metrics.md); where one pair of sides is at least twice
-    the other, the shorter pair, because no readable plate is twice as high as wide.
+    The mean of the left and right side (metrics.md); where that is at least twice the mean of
+    top and bottom, the latter: the plate lies on its side, for none is twice as high as wide.
     """
-    q = order_corners(quad)
-    edge = np.roll(q, -1, axis=0) - q
-    length = np.hypot(edge[:, 0], edge[:, 1])
-    top, side = 0.5 * (length[0] + length[2]), 0.5 * (length[1] + length[3])
-    return float(top) if side >= 2.0 * top else plate_height(q)
+    edge = np.roll(quads, -1, axis=1) - quads
+    length = np.hypot(edge[..., 0], edge[..., 1])
+    top, side = 0.5 * (length[:, 0] + length[:, 2]), 0.5 * (length[:, 1] + length[:, 3])
+    return np.where(side >= 2.0 * top, top, side)
+
+
+def reference_height(quad: ArrayLike) -> float:
+    """Plate height in px of one quad with its corners in any order (see ``ordered_heights``)."""
+    return float(ordered_heights(order_corners(quad)[None])[0])
 
 
 def radius_px(quad: ArrayLike) -> float:
@@ -67,9 +73,14 @@ def pair_distances(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def aligned(quad: FloatArray, reference: FloatArray) -> FloatArray:
     """``quad`` (a ring) started at the corner that fits ``reference`` (a ring) best."""
-    shifts = [np.roll(quad, s, axis=0) for s in range(4)]
-    costs = [float(((s - reference) ** 2).sum()) for s in shifts]
-    return shifts[int(np.argmin(costs))]
+    return np.asarray(aligned_all(quad[None], reference)[0])
+
+
+def aligned_all(quads: FloatArray, reference: FloatArray) -> FloatArray:
+    """Rings ``(n, 4, 2)``, each started at the corner that fits ``reference`` ``(4, 2)`` best."""
+    shifts = quads[:, _SHIFTS]
+    costs = ((shifts - reference) ** 2).sum(axis=(2, 3))
+    return np.asarray(shifts[np.arange(len(quads)), np.argmin(costs, axis=1)])
 
 
 def plate_right(drawn: ArrayLike, true: ArrayLike) -> bool:
@@ -78,7 +89,10 @@ def plate_right(drawn: ArrayLike, true: ArrayLike) -> bool:
     Each within ``radius_px(true)``, for one cyclic alignment in one direction. Anything but four
     finite drawn vertices is wrong, never an error.
     """
-    points = np.asarray(drawn, dtype=np.float64)
+    try:
+        points = np.asarray(drawn, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
     if points.shape != (4, 2) or not np.isfinite(points).all():
         return False
     distance = pair_distances(ring(points)[None], ring(true)[None])[0]

@@ -24,7 +24,7 @@ class OverlapPolicy:
 
     first: int = 2
     most: int = 5
-    precise_px: float | None = 2.5
+    precise_px: float | None = 2.0
     precise_most: int = 3
     control_share_new: float = 0.5
     control_share_trusted: float = 0.05

@@ -161,8 +161,10 @@ def _task_pairs(
     cost = log_join * (np.where(in_truth, 0.0, extra[None]).sum(axis=1))
     # A hypothesis that rests on one answer alone says nothing about that answer.
     alone = votes <= 1
-    own = ((same & is_plate) & alone[np.maximum(drawn, 0)]).any(axis=2) if task.variants else (
-        np.zeros((len(truths) - 1, a), dtype=bool)
+    own = (
+        ((same & is_plate) & alone[np.maximum(drawn, 0)]).any(axis=2)
+        if task.variants
+        else (np.zeros((len(truths) - 1, a), dtype=bool))
     )
 
     none_empty = ~(task.table != ABSENT).any(axis=1)

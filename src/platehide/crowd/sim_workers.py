@@ -6,7 +6,6 @@ ignores the plates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -235,5 +234,3 @@ def make_photo(
         float(rng.uniform(max(reach[1], 0.3 * height), height - reach[1])),
     ]
     return SimPhoto(name, width, height, (quad + centre,))
-
-

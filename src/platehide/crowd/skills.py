@@ -13,7 +13,7 @@ import numpy as np
 
 from platehide.crowd.clusters import TaskAnswers
 from platehide.crowd.judgements import Judgement
-from platehide.crowd.matching import aligned, pair_distances, reference_height
+from platehide.crowd.matching import RADIUS_SHARE, aligned, pair_distances, reference_height
 from platehide.crowd.posterior import (
     PLATE_COUNTS,
     Beliefs,
@@ -120,8 +120,8 @@ def fit(problem: Problem, control_right: FloatArray, control_total: FloatArray) 
         tally = Tally(
             control_right,
             control_total,
-            np.bincount(problem.answer_worker, weights=right, minlength=n),
-            np.bincount(problem.answer_worker, weights=weight, minlength=n),
+            np.bincount(problem.answer_worker, weights=right, minlength=n).astype(np.float64),
+            np.bincount(problem.answer_worker, weights=weight, minlength=n).astype(np.float64),
         )
         crowd = _crowd_skill(tally)
         moved = _skills(tally, crowd)
@@ -175,12 +175,11 @@ def scatter(
     """
     n = len(worker_number)
     squared, number = np.zeros(n), np.zeros(n)
-    for worker, value in control_scatter(controls)[0].items():
+    deviations, counts = control_scatter(controls)
+    for worker, value in deviations.items():
         if worker in worker_number:
-            squared[worker_number[worker]] += value
-    for worker, many in control_scatter(controls)[1].items():
-        if worker in worker_number:
-            number[worker_number[worker]] += many
+            squared[worker_number[worker]] = value
+            number[worker_number[worker]] = counts[worker]
     by_size: dict[int, tuple[list[list[int]], list[FloatArray]]] = {}
     for task, chosen in zip(tasks, winners, strict=True):
         for v in chosen:
@@ -188,7 +187,7 @@ def scatter(
             if len(variant.members) < 2:
                 continue
             who = [worker_number[task.judgements[m].worker] for m in variant.members]
-            height = variant.radius / 0.25
+            height = variant.radius / RADIUS_SHARE
             whos, rings = by_size.setdefault(len(who), ([], []))
             whos.append(who)
             rings.append(variant.rings / height)
@@ -197,14 +196,14 @@ def scatter(
     crowd = DEFAULT_SCATTER**2
     for _ in range(3):
         total, count = squared.copy(), number.copy()
-        for who, rings in groups:
-            size = rings.shape[1]
-            others = (rings.sum(axis=1, keepdims=True) - rings) / (size - 1)
-            own = ((rings - others) ** 2).sum(axis=(2, 3))
-            noise = variance[who]
+        for index, points in groups:
+            size = points.shape[1]
+            others = (points.sum(axis=1, keepdims=True) - points) / (size - 1)
+            own = ((points - others) ** 2).sum(axis=(2, 3))
+            noise = variance[index]
             added = 8.0 * (noise.sum(axis=1, keepdims=True) - noise) / (size - 1) ** 2
-            total += np.bincount(who.ravel(), weights=(own - added).ravel(), minlength=n)
-            count += np.bincount(who.ravel(), minlength=n) * 8.0
+            total += np.bincount(index.ravel(), weights=(own - added).ravel(), minlength=n)
+            count += np.bincount(index.ravel(), minlength=n) * 8.0
         low, high = _SCATTER_RANGE
         seen = count > 0
         each = np.clip(total / np.maximum(count, 1.0), low**2, high**2)
