@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 import cv2
@@ -66,7 +66,8 @@ def flat_plate(cover: Cover, options: CoverOptions, width: float, height: float)
     aspect = min(max(width / max(height, 1e-6), MIN_ASPECT), MAX_ASPECT)
     bucket = round(math.log(aspect) / _BUCKET)
     size = next((s for s in _SIZES if s >= 1.2 * max(width, height)), _SIZES[-1])
-    return _build(cover, options, bucket, size, width < SMALL_PLATE_PX)
+    # The margin changes nothing on the flat cover: do not lay it out again for a grown one.
+    return _build(cover, replace(options, margin=0.0), bucket, size, width < SMALL_PLATE_PX)
 
 
 @functools.lru_cache(maxsize=64)
@@ -106,8 +107,8 @@ def _over(base: ImageArray, art: RgbaArray, x: int, y: int) -> ImageArray:
     return out
 
 
-def _panel(wh: tuple[int, int], options: CoverOptions) -> ImageArray:
-    """A plain plate with a thin frame."""
+def _panel(wh: tuple[int, int], options: CoverOptions, body: str = "") -> ImageArray:
+    """A plain plate with a thin frame, and ``body`` (SVG in px) on it."""
     w, h = wh
     u = min(h, w) / _HEIGHT
     panel, ink = ("#{:02x}{:02x}{:02x}".format(*c[options.variant]) for c in (_PANEL, _INK))
@@ -115,17 +116,13 @@ def _panel(wh: tuple[int, int], options: CoverOptions) -> ImageArray:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
         f'<rect width="{w}" height="{h}" fill="{panel}"/>'
         f'<rect x="{6 * u}" y="{6 * u}" width="{w - 12 * u}" height="{h - 12 * u}" rx="{6 * u}"'
-        f' fill="none" stroke="{ink}" stroke-width="{7 * u}"/></svg>'
+        f' fill="none" stroke="{ink}" stroke-width="{7 * u}"/>{body}</svg>'
     )
-    rgba = render_svg_text(svg, wh, fonts=False)
-    return _fit(np.ascontiguousarray(rgba[..., :3]), wh)
-
-
-def _fit(picture: ImageArray, wh: tuple[int, int]) -> ImageArray:
-    """The renderer may round a side by a pixel; make the size exact."""
-    if (picture.shape[1], picture.shape[0]) == wh:
-        return picture
-    return np.asarray(cv2.resize(picture, wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    rgb = np.ascontiguousarray(render_svg_text(svg, wh, fonts=False)[..., :3])
+    if (rgb.shape[1], rgb.shape[0]) == wh:
+        return rgb
+    # The renderer may round a side by a pixel.
+    return np.asarray(cv2.resize(rgb, wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _with_text(plate: ImageArray, options: CoverOptions, small: bool) -> ImageArray:
@@ -150,12 +147,12 @@ def _group(vector: str, name: str) -> tuple[str, tuple[float, float, float, floa
 
 def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: bool) -> ImageArray:
     """Our own design: mark and word side by side or stacked, whichever letters larger."""
-    plate = _panel(wh, options)
     w, h = wh
     u = min(w, h) / _HEIGHT
     room_w, room_h = w - 56 * u, h - 52 * u
     mark, mark_box = _group(vector, "mark")
     word, word_box = _group(vector, "word")
+    text: RgbaArray | None = None
     if options.text:
         text = letter(
             options.text, (round(room_w), round(room_h)), _INK[options.variant], options.font
@@ -171,7 +168,7 @@ def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: 
         room_h / (stacked_mark + stacked_gap + word_size[1]),
     )
     if small:
-        k = min(room_h, 0.55 * w) / mark_size
+        k = min(h - 30 * u, 0.55 * w) / mark_size
         places = [("mark", (w - mark_size * k) / 2, (h - mark_size * k) / 2, k)]
     elif side >= stacked:
         x = (w - (mark_size + gap + word_size[0]) * side) / 2
@@ -192,11 +189,12 @@ def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: 
             ),
         ]
     parts = []
+    lettering: tuple[RgbaArray, int, int] | None = None
     for name, x, y, k in places:
-        if name == "word" and options.text:
+        if name == "word" and text is not None:
             size = max(1, round(word_size[0] * k)), max(1, round(word_size[1] * k))
             art = np.asarray(cv2.resize(text, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            plate = _over(plate, art, round(x), round(y))
+            lettering = art, round(x), round(y)
             continue
         markup, box = (mark, mark_box) if name == "mark" else (word, word_box)
         parts.append(
@@ -205,14 +203,8 @@ def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: 
     body = "".join(parts)
     if options.variant == "dark":
         body = re.sub("|".join(_DARK), lambda m: _DARK[m.group(0)], body)
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
-        f"{body}</svg>"
-    )
-    art = render_svg_text(svg, wh, fonts=False)
-    if (art.shape[1], art.shape[0]) != wh:
-        art = np.asarray(cv2.resize(art, wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return _over(plate, art, 0, 0)
+    plate = _panel(wh, options, body)
+    return plate if lettering is None else _over(plate, *lettering)
 
 
 def _border_colour(design: RgbaArray) -> tuple[int, int, int] | None:

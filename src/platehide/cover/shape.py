@@ -22,6 +22,7 @@ from platehide.geometry import (
 from platehide.types import FloatArray
 
 MIN_MARGIN_PX = 1.5
+ROUNDING_PX = 0.75
 _MIN_SIDE_PX = 1.0
 
 
@@ -82,7 +83,7 @@ def clip_to_picture(polygon: FloatArray, size_wh: tuple[int, int]) -> FloatArray
     clipped = clip_convex(polygon, [[0, 0], [w, 0], [w, h], [0, h]])
     if area(clipped) <= 0:
         raise UnsureError("a plate was reported outside the picture")
-    return clipped
+    return np.clip(clipped, 0.0, [float(w), float(h)])  # rounding of the intersection
 
 
 def inward_distance(polygon: FloatArray, size_wh: tuple[int, int]) -> NDArray[np.float32]:
@@ -90,8 +91,10 @@ def inward_distance(polygon: FloatArray, size_wh: tuple[int, int]) -> NDArray[np
 
     Not negative for every pixel of which any part lies inside. Pixel ``i`` spans ``i … i + 1``;
     readers who put its centre at ``i`` are served too: the half pixel up and left of it counts
-    as part of it. It is the smallest distance over the edges, each taken for that corner of the
-    pixel that lies furthest inside: at sharp corners a few pixels more may count, never one less.
+    as part of it. So are those who round the corners to whole pixels before they fill: the
+    polygon is taken ``ROUNDING_PX`` larger. It is the smallest distance over the edges, each
+    taken for that corner of the pixel that lies furthest inside: at sharp corners a few pixels
+    more may count, never one less.
     """
     ring = polygon if signed_area(polygon) >= 0 else polygon[::-1]
     w, h = size_wh
@@ -111,4 +114,5 @@ def inward_distance(polygon: FloatArray, size_wh: tuple[int, int]) -> NDArray[np
         along_y = ny * (ys + (1.0 if ny > 0 else -0.5) - a[1])
         edge = along_x.astype(np.float32)[None, :] + (along_y + 1e-4).astype(np.float32)[:, None]
         np.minimum(depth, edge, out=depth)
+    depth += np.float32(ROUNDING_PX)
     return depth

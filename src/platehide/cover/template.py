@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-import warnings
+import struct
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -170,21 +170,19 @@ def _check_shape(width: float, height: float, name: str) -> None:
 
 
 def _read_png(data: bytes, name: str) -> RgbaArray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data), formats=["PNG"])
-            width, height = opened.size
-            if width * height > MAX_DESIGN_PIXELS:
-                raise _bad(name, f"declares {width}×{height} pixels; at most 40 million")
+    if len(data) >= 24 and data[12:16] == b"IHDR":
+        # Judged by what the header declares, before anything is decoded.
+        width, height = struct.unpack(">II", data[16:24])
+        if width * height > MAX_DESIGN_PIXELS:
+            raise _bad(name, f"declares {width}×{height} pixels; at most 40 million")
+        if width and height:
             _check_shape(width, height, name)
-            image: Image.Image = opened
-            if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it to white
-                grey = np.asarray(image, dtype=np.float64) / 257.0
-                image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
-            image = image.convert("RGBA")
-    except UsageError:
-        raise
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=["PNG"])
+        if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it to white
+            grey = np.asarray(image, dtype=np.float64) / 257.0
+            image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+        image = image.convert("RGBA")
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, …
         raise _bad(name, f"is a damaged PNG ({error})") from error
     scale = DESIGN_LONG_SIDE / max(image.size)
@@ -276,6 +274,7 @@ def render_svg_text(
                 svg_string=svg,
                 width=size_wh[0],
                 height=size_wh[1],
+                dpi=96,
                 skip_system_fonts=not fonts,
             )
         )
