@@ -1,0 +1,94 @@
+"""Parts and reduced pictures out of the editor, against whole decodes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from jpeg_samples import SAMPLINGS, by_pillow, decoded, scene, sequential
+
+from platehide.jpeg import AVAILABLE, JpegEditor
+from platehide.types import ImageArray
+
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs the compiled part (gcc)")
+
+
+def boxes(size_wh: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    rng = np.random.default_rng(1)
+    w, h = size_wh
+    out = [(0, 0, w, h), (0, 0, 1, 1), (w - 1, h - 1, w, h)]
+    for _ in range(5):
+        x0, y0 = int(rng.integers(0, w)), int(rng.integers(0, h))
+        out.append((x0, y0, int(rng.integers(x0, w)) + 1, int(rng.integers(y0, h)) + 1))
+    return out
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("size", [(160, 96), (201, 133), (9, 30), (1, 1)])
+def test_region_is_what_a_whole_decode_gives(sampling: str, size: tuple[int, int]) -> None:
+    jpeg = sequential(scene(*size), sampling, 85)
+    whole = decoded(jpeg)
+    for x0, y0, x1, y1 in boxes(size):
+        part = JpegEditor(jpeg).region((x0, y0, x1, y1))
+        assert np.array_equal(part, whole[y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"progressive": True}, {"restart_marker_blocks": 4}, {"optimize": True}], ids=str
+)
+def test_region_of_other_kinds(options: dict[str, object]) -> None:
+    jpeg = by_pillow(scene(130, 70), quality=90, **options)
+    whole = decoded(jpeg)
+    editor = JpegEditor(jpeg)  # one editor: later boxes come from what is decoded already
+    for x0, y0, x1, y1 in boxes((130, 70))[1:] + boxes((130, 70)):
+        assert np.array_equal(editor.region((x0, y0, x1, y1)), whole[y0:y1, x0:x1])
+
+
+def reduced(rgb: ImageArray, size_wh: tuple[int, int]) -> ImageArray:
+    return np.asarray(cv2.resize(rgb, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("divisor", [8, 4, 2])
+def test_overview_is_the_picture_averaged_by_area(
+    sampling: str, progressive: bool, divisor: int
+) -> None:
+    size = (320, 240)
+    rgb = cv2.GaussianBlur(scene(*size), (0, 0), 3)
+    rgb[40:120, 60:90] = (230, 30, 30)  # a mirrored or turned picture would show
+    if not progressive:
+        jpeg = sequential(rgb, sampling, 92)
+    elif sampling in ("440", "411"):
+        pytest.skip("Pillow cannot write it")
+    else:
+        number = {"444": 0, "422": 1, "420": 2, "gray": 0}[sampling]
+        mode = "L" if sampling == "gray" else "RGB"
+        jpeg = by_pillow(rgb, mode, quality=92, subsampling=number, progressive=True)
+    overview = JpegEditor(jpeg).overview(max(size) // divisor)
+    assert overview is not None
+    assert overview.shape == (size[1] // divisor, size[0] // divisor, 3)
+    expected = reduced(decoded(jpeg), (overview.shape[1], overview.shape[0]))
+    # Brightness is averaged by area; colour may be stored coarser than the overview shows it.
+    ours, theirs = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(int) for p in (overview, expected))
+    assert np.abs(ours - theirs).mean() < 1.5
+    assert np.median(np.abs(overview.astype(int) - expected)) <= 3
+    assert np.corrcoef(overview[..., 0].ravel(), expected[..., 0].ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("size", [(321, 243), (33, 90), (1000, 31)])
+def test_overview_is_as_large_as_asked_or_none(size: tuple[int, int]) -> None:
+    jpeg = sequential(scene(*size), "420")
+    for long_side in (1, 10, max(size) // 8, max(size) // 3, max(size) // 2, max(size)):
+        overview = JpegEditor(jpeg).overview(long_side)
+        if overview is None:
+            assert long_side > -(-max(size) // 2)
+        else:
+            assert max(overview.shape) >= long_side
+            ratio = overview.shape[1] / overview.shape[0]
+            assert ratio == pytest.approx(size[0] / size[1], rel=1 / min(overview.shape[:2]))
+
+
+def test_region_outside_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not lie inside"):
+        JpegEditor(sequential(scene(40, 40), "420")).region((0, 0, 41, 40))
