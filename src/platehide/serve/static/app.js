@@ -16,7 +16,7 @@ const LABELS = {
   error: "Failed",
 };
 const REASONS = {
-  unsure: "The service is not sure that every plate is covered, so it keeps the photo back. Mark the plates yourself with “Correct”.",
+  unsure: "Not sure that every plate can be covered, so the photo is kept back.",
   empty: "The file is empty.",
   not_an_image: "This is not a photo.",
   truncated: "The photo is cut off: part of the file is missing.",
@@ -27,6 +27,8 @@ const REASONS = {
   unauthorized: "An API key is needed.",
   bad_cover: "The logo cannot be used",
 };
+
+const NOTHING_FOUND = "No plate was found. If there is one, mark it.";
 
 const items = [];
 let current = null;
@@ -88,10 +90,11 @@ async function loadCovers() {
   const answer = await fetch("v1/covers");
   const { covers, default: chosen } = await answer.json();
   for (const { id, preview } of covers) {
-    const name = id === "default" ? "Neutral" : id.replace(/[-_]/g, " ");
+    const words = id.replace(/[-_]/g, " ");
+    const name = id === "default" ? "Neutral" : words[0].toUpperCase() + words.slice(1);
     $("covers").append(coverCard(id, name, preview, id === chosen));
   }
-  const own = coverCard("::logo", "Your logo", null, false);
+  const own = coverCard("::logo", "Your logo (PNG, SVG)", null, false);
   own.id = "own-logo";
   own.querySelector("input").addEventListener("click", () => {
     if (!logo) $("logo").click();
@@ -101,7 +104,7 @@ async function loadCovers() {
   change.type = "button";
   change.id = "change-logo";
   change.className = "button quiet";
-  change.textContent = "Upload a logo (PNG or SVG)";
+  change.hidden = true;
   change.addEventListener("click", () => $("logo").click());
   $("covers").after(change);
 }
@@ -119,7 +122,8 @@ function takeLogo(file) {
   image.alt = "";
   picture.replaceChildren(image);
   $("own-logo").querySelector("input").checked = true;
-  $("change-logo").textContent = `Change the logo (${file.name})`;
+  $("change-logo").textContent = "Change the logo";
+  $("change-logo").hidden = false;
   redoAll();
 }
 
@@ -280,6 +284,7 @@ function select(item) {
     if (other.button) other.button.setAttribute("aria-current", String(other === item));
   }
   item.button.scrollIntoView({ block: "nearest", inline: "nearest" });
+  $("stage").scrollIntoView({ block: "nearest" });
   renderItem(item);
 }
 
@@ -321,9 +326,13 @@ function renderItem(item) {
   $("badge").className = `badge ${item.status}`;
   const busy = item.status === "waiting" || item.status === "working";
   $("stage").classList.toggle("busy", busy);
-  $("over").textContent = busy ? (item.status === "working" ? "Working…" : "Waiting…") : item.message;
-  $("over").hidden = busy ? Boolean(item.afterUrl) : !item.message || stage.editing;
-  $("over").className = `over ${item.status}`;
+  $("over").textContent = item.status === "working" ? "Working…" : "Waiting…";
+  $("over").hidden = !busy || Boolean(item.afterUrl);
+  const offer = item.status === "unsure" || item.status === "none";
+  $("alert").hidden = busy || stage.editing || (!item.message && item.status !== "none");
+  $("alert").className = `alert ${item.status}`;
+  $("alert-text").textContent = item.status === "none" ? NOTHING_FOUND : item.message;
+  $("mark").hidden = !offer;
   renderResult(item, busy);
   renderEditBar();
 }
@@ -333,11 +342,11 @@ function renderResult(item, busy) {
   let text = busy ? "Working on it…" : item.message;
   if (item.status === "hidden") {
     const by = item.manual ? " where you marked" : "";
-    const shares = item.manual ? [] : row.plates.map((p) => `${Math.round(p.confidence * 100)} %`);
+    const shares = item.manual ? [] : row.plates.map((p) => `${Math.round(p.confidence * 100)}\u00a0%`);
     text = `${headline(item)}${by}${shares.length ? `, confidence ${shares.join(", ")}` : ""}.`;
     if (row.edit === "lossless") text += " Outside the cover nothing changed.";
   } else if (item.status === "none") {
-    text = "No plate was found. Hidden data was removed from the file all the same. If there is a plate, mark it with “Correct”.";
+    text = item.manual ? "No plate is marked: only hidden data was removed." : "No plate was found. Hidden data was removed from the file.";
   }
   $("summary").textContent = text;
   const list = $("timings");
@@ -346,7 +355,7 @@ function renderResult(item, busy) {
   list.replaceChildren(
     ...entries.flatMap(([name, label]) => timing(label, row.ms[name], whole)),
     ...(whole ? timing("Service", whole, whole, "total") : []),
-    ...(whole ? timing("With the way there and back", item.roundTrip, 0, "plain") : []),
+    ...(whole ? timing("Round trip", item.roundTrip, 0, "plain") : []),
   );
   $("row").textContent = row ? JSON.stringify(row, null, 1) : "";
   const ready = Boolean(item.blob);
@@ -398,9 +407,9 @@ function setMode(editing) {
   $("mode-edit").setAttribute("aria-pressed", String(editing));
   $("edit-bar").hidden = !editing;
   document.body.classList.toggle("editing", editing);
-  if (editing) $("over").hidden = true;
+  if (editing) $("alert").hidden = true;
   stage.setEditing(editing);
-  if (current) renderEditBar();
+  if (current) renderItem(current);
 }
 
 function outputName(item) {
@@ -457,6 +466,10 @@ for (const id of ["style", "variant", "text"]) {
 }
 $("mode-compare").addEventListener("click", () => setMode(false));
 $("mode-edit").addEventListener("click", () => setMode(true));
+$("mark").addEventListener("click", () => {
+  setMode(true);
+  stage.add();
+});
 $("add-plate").addEventListener("click", () => stage.add());
 $("remove-plate").addEventListener("click", () => stage.remove());
 $("undo").addEventListener("click", () => {

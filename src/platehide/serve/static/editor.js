@@ -1,7 +1,9 @@
 // The stage: before and after under one slider, outlines, zoom, and corners that can be moved by
 // pointer and by keyboard. Everything is in pixels of the displayed photo; `view` maps to the stage.
 
-const CORNERS = ["top left", "top right", "bottom right", "bottom left"];
+const CORNERS = ["top left corner", "top right corner", "bottom right corner", "bottom left corner"];
+const WHOLE = 4; // the fifth handle moves the whole plate
+const PER_PLATE = 5;
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 
@@ -162,29 +164,32 @@ export class Stage {
 
   drawHandles(quads) {
     const holder = $("handles");
-    const wanted = quads.length * 4;
+    const wanted = quads.length * PER_PLATE;
     while (holder.children.length > wanted) holder.lastChild.remove();
     while (holder.children.length < wanted) holder.append(this.newHandle(holder.children.length));
-    quads.forEach((quad, plate) =>
-      quad.forEach((point, corner) => {
-        const handle = holder.children[plate * 4 + corner];
+    quads.forEach((quad, plate) => {
+      const high = Math.hypot(quad[3][0] - quad[0][0], quad[3][1] - quad[0][1]) * this.view.scale;
+      const side = Math.max(20, Math.min(44, high * 0.9)); // small plates: handles must not overlap
+      [...quad, centre(quad)].forEach((point, part) => {
+        const handle = holder.children[plate * PER_PLATE + part];
         const [x, y] = this.toStage(point);
         handle.style.left = `${x}px`;
         handle.style.top = `${y}px`;
+        handle.style.setProperty("--side", `${side}px`);
         handle.classList.toggle("chosen", plate === this.selected);
-        handle.setAttribute(
-          "aria-label",
-          `Plate ${plate + 1}, ${CORNERS[corner]} corner, x ${Math.round(point[0])}, y ${Math.round(point[1])}`,
-        );
-      }),
-    );
+        handle.classList.toggle("whole", part === WHOLE);
+        const what = part === WHOLE ? "whole plate" : CORNERS[part];
+        const place = `x ${Math.round(point[0])}, y ${Math.round(point[1])}`;
+        handle.setAttribute("aria-label", `Plate ${plate + 1}, ${what}, ${place}`);
+      });
+    });
   }
 
   newHandle(index) {
     const handle = document.createElement("button");
     handle.type = "button";
     handle.className = "handle";
-    const at = () => [Math.floor(index / 4), index % 4];
+    const at = () => [Math.floor(index / PER_PLATE), index % PER_PLATE];
     handle.addEventListener("focus", () => this.select(at()[0]));
     handle.addEventListener("keydown", (event) => this.key(event, ...at()));
     handle.addEventListener("pointerdown", (event) => {
@@ -192,7 +197,7 @@ export class Stage {
       handle.focus({ preventScroll: true });
       handle.setPointerCapture(event.pointerId);
       const [plate, corner] = at();
-      const grip = this.toStage(this.item.quads[plate][corner]);
+      const grip = this.toStage(this.point(plate, corner));
       const offset = [event.clientX - grip[0], event.clientY - grip[1]];
       const move = (e) => {
         this.place(plate, corner, [
@@ -225,19 +230,28 @@ export class Stage {
     const move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
     if (!move) return;
     event.preventDefault();
-    const [x, y] = this.item.quads[plate][corner];
+    const [x, y] = this.point(plate, corner);
     this.place(plate, corner, [x + move[0], y + move[1]]);
-    const [nx, ny] = this.item.quads[plate][corner];
+    const [nx, ny] = this.point(plate, corner);
     this.say(`x ${Math.round(nx)}, y ${Math.round(ny)}`);
   }
 
-  place(plate, corner, point) {
+  point(plate, part) {
+    const quad = this.item.quads[plate];
+    return part === WHOLE ? centre(quad) : quad[part];
+  }
+
+  place(plate, part, point) {
     const [width, height] = this.size;
-    const quad = this.item.quads[plate].map((p) => [...p]);
-    quad[corner] = [
-      Math.max(0, Math.min(width, point[0])),
-      Math.max(0, Math.min(height, point[1])),
-    ];
+    const inside = ([x, y]) => [Math.max(0, Math.min(width, x)), Math.max(0, Math.min(height, y))];
+    let quad = this.item.quads[plate].map((p) => [...p]);
+    if (part === WHOLE) {
+      const [cx, cy] = centre(quad);
+      const to = inside(point);
+      quad = quad.map(([x, y]) => [x + to[0] - cx, y + to[1] - cy]);
+    } else {
+      quad[part] = inside(point);
+    }
     if (!convex(quad)) return; // a crossed plate means nothing
     this.item.quads[plate] = quad;
     this.draw();
@@ -250,7 +264,7 @@ export class Stage {
     if (!size) return;
     const side = 120;
     const zoom = Math.max(3, this.view.scale * 2.5);
-    const point = this.item.quads[plate][corner];
+    const point = this.point(plate, corner);
     const [x, y] = this.toStage(point);
     const box = this.root.getBoundingClientRect();
     loupe.style.left = `${Math.max(0, Math.min(box.width - side, x - side / 2))}px`;
@@ -278,8 +292,8 @@ export class Stage {
     this.zoomed = -1;
     this.layout();
     this.onEdit();
-    $("handles").children[this.selected * 4].focus({ preventScroll: true });
-    this.say(`Plate ${this.selected + 1} added in the middle`);
+    $("handles").children[this.selected * PER_PLATE + WHOLE].focus({ preventScroll: true });
+    this.say(`Plate ${this.selected + 1} added; move it with the arrow keys`);
   }
 
   remove() {
@@ -291,6 +305,10 @@ export class Stage {
     this.layout();
     this.onEdit();
   }
+}
+
+function centre(quad) {
+  return [0, 1].map((axis) => quad.reduce((sum, p) => sum + p[axis], 0) / 4);
 }
 
 /** True when the quad is strictly convex and runs clockwise on the screen. */
