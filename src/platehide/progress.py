@@ -38,6 +38,11 @@ class Progress:
         """Count photos as done."""
         self._bar.update(count)
 
+    def shrink(self, count: int) -> None:
+        """Take photos off the total that turn out to need nothing."""
+        if self._bar.total is not None:
+            self._bar.total -= count
+
     def note(self, text: str) -> None:
         """Show a few words behind the bar."""
         self._bar.set_postfix_str(text, refresh=False)

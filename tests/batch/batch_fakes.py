@@ -1,0 +1,93 @@
+"""A detector whose answers are known, and photos for it. Not a test module."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from platehide.detection import Findings
+from platehide.jobs import HideSettings
+from platehide.pipeline import PlateHider
+from platehide.pixels import PixelSource
+from platehide.types import Detection
+
+MAGENTA = (230, 20, 230)
+KILL_SIZE = (333, 222)  # a photo of this size kills the process that looks at it
+SLOW_SIZE = (222, 333)
+
+
+class MagentaDetector:
+    """Finds the magenta rectangle of ``photo_bytes``; a yellow one is doubtful."""
+
+    model = "magenta@1"
+
+    def detect(self, source: PixelSource, conf: float | None = None) -> Findings:
+        if source.size_wh == KILL_SIZE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if source.size_wh == SLOW_SIZE:
+            time.sleep(0.3)
+        width, height = source.size_wh
+        rgb = source.region((0, 0, width, height)).astype(int)
+        red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+        plate = _box((red > 180) & (green < 90) & (blue > 180))
+        if plate is None and conf is not None and conf < 0.5 and max(width, height) < 500:
+            # Only seen at a low threshold and from close by.
+            plate = _box((red < 90) & (green > 180) & (blue > 180))
+        doubt = _box((red > 180) & (green > 180) & (blue < 90))
+        return Findings(
+            () if plate is None else (Detection(plate, 0.9),),
+            () if doubt is None else (Detection(doubt, 0.3),),
+        )
+
+
+def _box(mask: np.ndarray) -> np.ndarray | None:
+    if mask.sum() < 50:
+        return None
+    ys, xs = np.nonzero(mask)
+    x0, x1, y0, y1 = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], float)
+
+
+def make_fake(settings: HideSettings) -> PlateHider:
+    return PlateHider(
+        cover=None if settings.cover is None else Path(settings.cover),
+        conf=settings.conf,
+        cover_options=settings.cover_options,
+        write_options=settings.write_options,
+        max_pixels=settings.max_pixels,
+        detector=MagentaDetector(),
+    )
+
+
+def photo_bytes(
+    kind: str = "plate", size: tuple[int, int] = (320, 240), fmt: str = "JPEG", seed: int = 0
+) -> bytes:
+    """A scene: ``plate``, ``none``, ``doubt`` or ``faint`` (seen at the second look only)."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(60, 120, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize(size)
+    colour = {"plate": MAGENTA, "doubt": (230, 230, 20), "faint": (20, 230, 230)}.get(kind)
+    if colour:
+        # A faint plate lies within one quarter of the picture.
+        x, y = (size[0] // 16 if kind == "faint" else size[0] // 3), size[1] // 2
+        ImageDraw.Draw(image).rectangle((x, y, x + size[0] // 3, y + size[1] // 8), fill=colour)
+    out = io.BytesIO()
+    image.save(out, fmt, quality=92)
+    return out.getvalue()
+
+
+def put(path: Path, kind: str = "plate", **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(photo_bytes(kind, **options))  # type: ignore[arg-type]
+    return path
+
+
+def has_magenta(data: bytes) -> bool:
+    rgb = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    return bool(((rgb[..., 0] > 180) & (rgb[..., 1] < 90) & (rgb[..., 2] > 180)).sum() > 20)
