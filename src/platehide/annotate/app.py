@@ -19,7 +19,7 @@ from platehide.errors import ImageError, PlateHideError, UsageError
 
 STATIC = Path(__file__).parent / "static"
 PAGES = {
-    "/": "index.html",
+    "/": "join.html",
     "/join": "join.html",
     "/work": "work.html",
     "/projects": "admin.html",
