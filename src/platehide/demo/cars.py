@@ -6,6 +6,7 @@ A car is three planes that share their edges: the back or front (upright), the l
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from platehide.cover.template import RgbaArray, render_svg_text
 
-PX_PER_M = 520.0
+PX_PER_M = 400.0
 HALF_WIDTH = 0.9
 BELT = 0.98
 """Height in m of the line below the windows."""
@@ -71,7 +72,9 @@ def _panel(body: str, extent: tuple[float, float, float, float]) -> Panel:
         f' {(x1 - x0) * 100} {(y1 - y0) * 100}" preserveAspectRatio="none"'
         f' width="{size[0]}" height="{size[1]}">{body}</svg>'
     )
-    return Panel(render_svg_text(svg, size, "demo car", fonts=False), extent)
+    rgba = render_svg_text(svg, size, "demo car", fonts=False)
+    rgba.setflags(write=False)
+    return Panel(rgba, extent)
 
 
 def _gradient(name: str, stops: list[tuple[float, str]], *, across: bool = False) -> str:
@@ -128,6 +131,7 @@ def _recess(car: Car) -> str:
     )
 
 
+@functools.lru_cache(maxsize=16)
 def draw_face(car: Car) -> Panel:
     """The back or front of the car, x −1…1 m."""
     p = car.paint
@@ -191,6 +195,7 @@ def draw_face(car: Car) -> Panel:
     return _panel(body, (-1.0, 0.0, 1.0, 1.6))
 
 
+@functools.lru_cache(maxsize=16)
 def draw_lower_side(car: Car) -> Panel:
     """The side below the windows; x runs from the seen end (0) to the far end (``LENGTH``)."""
     p = shade(car.paint, 0.82)
@@ -229,6 +234,7 @@ def draw_lower_side(car: Car) -> Panel:
     return _panel(body, (0.0, 0.0, LENGTH, BELT))
 
 
+@functools.lru_cache(maxsize=16)
 def draw_upper_side(car: Car) -> Panel:
     """The side windows and roof pillars, from the belt line to the roof."""
     p = shade(car.paint, 0.9)

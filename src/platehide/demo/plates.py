@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,6 +106,7 @@ def _bolts(*places: tuple[float, float]) -> str:
     return "".join(f'<circle cx="{x}" cy="{y}" r="1.7" fill="#8d8f91"/>' for x, y in places)
 
 
+@functools.lru_cache(maxsize=32)
 def draw_plate(style: PlateStyle, text: str) -> PlateDrawing:
     """Draw a plate of ``style`` that reads ``text`` (A–Z without Q and W, 0–9, space, hyphen;
     ``/`` starts the second row of ``two-row``)."""
@@ -150,5 +152,6 @@ def draw_plate(style: PlateStyle, text: str) -> PlateDrawing:
         f' height="{size[1]}">{body}</svg>'
     )
     rgb = np.ascontiguousarray(render_svg_text(svg, size, "demo plate", fonts=False)[..., :3])
+    rgb.setflags(write=False)
     # 2 mm a drawing unit: 520 mm × 110 mm, 304 mm × 152 mm, 280 mm × 216 mm.
     return PlateDrawing(rgb, (w * 0.002, h * 0.002))

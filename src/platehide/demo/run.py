@@ -167,7 +167,7 @@ def _sheet(tiles: Sequence[ImageArray], columns: int = 2) -> ImageArray:
 
 def _png(rgb: ImageArray) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(rgb).save(out, "PNG", optimize=True)
+    Image.fromarray(rgb).save(out, "PNG")
     return out.getvalue()
 
 
