@@ -121,6 +121,7 @@ def clip_convex(subject: ArrayLike, clip: ArrayLike) -> FloatArray:
     window = np.asarray(clip, dtype=np.float64)
     if signed_area(window) < 0:
         window = window[::-1]
+    window = _without_repeats(window)
     for a, b in zip(window, np.roll(window, -1, axis=0), strict=True):
         if len(out) == 0:
             break
@@ -135,7 +136,17 @@ def clip_convex(subject: ArrayLike, clip: ArrayLike) -> FloatArray:
                 t = side[i] / (side[i] - side[j])
                 kept.append(out[i] + t * (out[j] - out[i]))
         out = np.array(kept) if kept else np.empty((0, 2))
-    return out
+    return _without_repeats(out)
+
+
+def _without_repeats(polygon: FloatArray) -> FloatArray:
+    """Drop vertices on top of their predecessor: an edge of rounding noise has a random
+    direction and would clip everything away."""
+    if len(polygon) == 0:
+        return polygon
+    step = np.abs(polygon - np.roll(polygon, 1, axis=0)).max(axis=1)
+    kept = polygon[step > 1e-9 * max(1.0, float(np.abs(polygon).max()))]
+    return np.asarray(kept if len(kept) else polygon[:1])
 
 
 def polygon_iou(a: ArrayLike, b: ArrayLike) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +95,10 @@ def resolve(model: str | None) -> Path:
             raise WeightsError(f"{root / 'CURRENT'} names {name!r}, which is not there")
         return folder
     name, _, version = model.partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise UsageError(f"no model {model!r}; there are {', '.join(list_models(root)) or 'none'}")
     versions = sorted((p.parent.name for p in root.glob(f"{name}/*/spec.json")), key=_version_key)
-    if not name or not versions or (version and version not in versions):
+    if not versions or (version and version not in versions):
         raise UsageError(f"no model {model!r}; there are {', '.join(list_models(root)) or 'none'}")
     return root / name / (version or versions[-1])
 

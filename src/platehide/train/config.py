@@ -1,4 +1,4 @@
-"""Training configuration: one frozen dataclass a run, read from YAML; an unknown key is an error."""
+"""Training configuration: a frozen dataclass read from YAML; an unknown key is an error."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -165,7 +164,7 @@ def write_file(path: Path, data: bytes) -> str:
     """Write under a temporary name, rename, return the sha256."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data)
-    os.replace(temporary, path)
+    temporary.replace(path)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -192,6 +191,7 @@ def export(
         raise UsageError(f"a model is dense or two_head, not {checkpoint.config.task}")
     folder.mkdir(parents=True, exist_ok=True)
     digests: dict[str, str] = {}
+    measured: dict[str, dict[str, float]] = {}
 
     def put(file: str, part: Checkpoint, samples: np.ndarray) -> None:
         full = to_onnx(part)
@@ -204,6 +204,7 @@ def export(
         stored = parity(part, data, samples)
         if stored.mean > STORAGE_LIMIT:
             raise WeightsError(f"{file}: float16 storage changes outputs by {stored.mean:.2g}")
+        measured[file] = {"graph": graph.worst, "storage": stored.mean}
         digests[file] = write_file(folder / file, data)
 
     put("model.onnx", checkpoint, pictures)
@@ -224,7 +225,7 @@ def export(
         data_hash=data_hash,
         git_commit=git_commit,
         created=time.strftime("%Y-%m-%d"),
-        notes={k: v for k, v in (notes or {}).items() if k != "input_size"},
+        notes={k: v for k, v in (notes or {}).items() if k != "input_size"} | {"parity": measured},
     )
     write_file(folder / "spec.json", spec.to_json().encode())
     return spec

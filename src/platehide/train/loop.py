@@ -2,14 +2,13 @@
 
 Run folder: ``config.yaml``, ``run.json`` (git commit, data hash, versions), ``metrics.jsonl``
 (one row per report), ``last.pt`` (everything a resume needs) and ``best.pt`` (weights with the
-best look at ``val``).
+best look at ``val``), ``samples.png`` and TensorBoard logs.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
 import time
@@ -23,12 +22,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from platehide import __version__
 from platehide.errors import UsageError
 from platehide.evaluate.dataset import data_hash, load_records
 from platehide.train.config import TrainConfig
+from platehide.train.inspection import write_samples
 from platehide.train.tasks import (
     TrainTask,
     build_task,
@@ -92,7 +93,7 @@ def save_atomic(payload: dict[str, Any], path: Path) -> None:
     """Write a checkpoint to a temporary name, then rename it."""
     temporary = path.with_suffix(".tmp")
     torch.save(payload, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _batches(task: TrainTask, config: TrainConfig, start: int, roots: list[Path]) -> Iterator[Any]:
@@ -174,6 +175,8 @@ def train(
         start, best = int(saved["step"]), float(saved["best"])
     else:
         _write_run_info(folder, config, roots)
+        shown = task.dataset(load_records(roots, "train"), 32)
+        write_samples(shown, folder / "samples.png")
     use_bf16 = config.bf16 and (device.type == "cuda" or torch.backends.mkldnn.is_available())
     meters: dict[str, float] = defaultdict(float)
     began, seen = time.monotonic(), 0
@@ -194,7 +197,8 @@ def train(
             last,
         )
 
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+    board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+    with board, (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
         for step in range(start, config.steps):
             images, targets = next(batches)
             if config.freeze_bn:
@@ -223,9 +227,11 @@ def train(
                 row |= {key: value / count for key, value in meters.items()}
                 log.write(json.dumps({k: float(f"{v:.5g}") for k, v in row.items()}) + "\n")
                 log.flush()
+                for key, value in row.items():
+                    board.add_scalar(f"train/{key}", value, done)
                 meters.clear()
-                shown = {k: f"{v:.3f}" for k, v in row.items() if k not in ("step", "lr")}
-                progress.set_postfix(shown)
+                postfix = {k: f"{v:.3f}" for k, v in row.items() if k not in ("step", "lr")}
+                progress.set_postfix(postfix)
             due = config.validate_every and done % config.validate_every == 0
             if due or done == config.steps:
                 score = {}
@@ -235,6 +241,8 @@ def train(
                     score = validator(frozen.eval(), config)
                     log.write(json.dumps({"step": done, "val": score}) + "\n")
                     log.flush()
+                    for key, value in score.items():
+                        board.add_scalar(f"val/{key}", value, done)
                     if score["score"] > best:
                         best = score["score"]
                         payload = {"model": average.state, "step": done, "val": score}

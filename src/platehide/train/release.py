@@ -4,6 +4,7 @@ the model card.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -170,7 +171,7 @@ def reliability(confidence: FloatArray, evidence: Evidence) -> dict[str, object]
     """Reliability table on ``val``: per bin of confidence the count and the share of plates."""
     edges = np.linspace(0.0, 1.0, 11)
     bins = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         inside = (confidence >= low) & ((confidence < high) | (high == 1.0))
         n = int(inside.sum())
         share = round(float(evidence.is_plate[inside].mean()), 4) if n else None
@@ -192,8 +193,8 @@ def model_card(spec: ModelSpec, records: Sequence[PhotoRecord]) -> str:
         "",
         "## Use and limits",
         "",
-        "Finds licence plates on photos of vehicles so that they can be covered. Figures by set are",
-        "in evaluation.json and docs/evaluation.md. Not for reading plates, and no promise for",
+        "Finds licence plates on photos of vehicles so that they can be covered. Figures by set",
+        "are in evaluation.json and docs/evaluation.md. Not for reading plates, and no promise for",
         "plates under 32 px, hand-made plates, or scenes unlike the sets below.",
         "",
         "## Training sets (split `train`) and the licence each source states",

@@ -1,0 +1,164 @@
+"""Tables and the self-contained HTML report of an evaluation."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from platehide.evaluate.dataset import PhotoRecord
+from platehide.evaluate.metrics import PhotoOutcome
+from platehide.types import FloatArray, ImageArray
+
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("photos", "photos"),
+    ("plates", "plates"),
+    ("recall@0.5", "recall50"),
+    ("≥32 px", "recall50_ge32"),
+    ("recall@0.75", "recall75"),
+    ("leak ≥32 px", "leak_ge32"),
+    ("quad IoU", "quad_iou"),
+    ("corner err. %", "corner_error_median"),
+    ("over-cover", "over_cover"),
+    ("false covers", "false_covers"),
+    ("unsure", "unsure"),
+)
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, dict):
+        if not value["total"]:
+            return "–"
+        if key == "false_covers":
+            return f"{value['count']}/{value['total']}"
+        return f"{100 * value['value']:.1f} %"
+    if key == "corner_error_median":
+        return f"{100 * value:.1f}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def rows(result: dict[str, Any]) -> list[list[str]]:
+    """Header and one row a set, ``all`` last, as texts."""
+    table = [["set", *(title for title, _ in COLUMNS)]]
+    for name, values in [*result["sets"].items(), ("all", result["all"])]:
+        table.append([name, *(_cell(key, values[key]) for _, key in COLUMNS)])
+    return table
+
+
+def text_table(result: dict[str, Any]) -> str:
+    """The table for a terminal."""
+    table = rows(result)
+    widths = [max(len(r[i]) for r in table) for i in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(r, widths, strict=True))
+        )
+        for r in table
+    )
+
+
+def markdown_table(result: dict[str, Any]) -> str:
+    """The table for docs/evaluation.md."""
+    table = rows(result)
+    lines = ["| " + " | ".join(r) + " |" for r in table]
+    lines.insert(1, "|---|" + "--:|" * (len(table[0]) - 1))
+    return "\n".join(lines)
+
+
+def worst_first(outcomes: Sequence[PhotoOutcome], count: int) -> list[PhotoOutcome]:
+    """Photos by badness: uncovered plates first, then false covers, then loose covers."""
+
+    def badness(o: PhotoOutcome) -> tuple[float, float]:
+        leaked = sum(1.0 + (0.95 - p.covered) for p in o.plates if p.leaked and p.width_px >= 32)
+        false = float(o.painted) if not o.plates else 0.0
+        over = o.over_cover if np.isfinite(o.over_cover) else 0.0
+        return leaked + false, over
+
+    return sorted(outcomes, key=badness, reverse=True)[:count]
+
+
+def overlay(
+    image: ImageArray,
+    record: PhotoRecord,
+    quads: Sequence[FloatArray],
+    painted: Sequence[FloatArray],
+    long_side: int = 480,
+) -> ImageArray:
+    """A reduced copy with the truth (green: quad, blue: box), predictions (red), covers (yellow)."""
+    scale = min(1.0, long_side / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    canvas = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+    def draw(polygon: FloatArray, colour: tuple[int, int, int]) -> None:
+        points = np.round(np.asarray(polygon) * scale * 8).astype(np.int32)
+        cv2.polylines(canvas, [points], True, colour, 1, cv2.LINE_AA, 3)
+
+    for plate in record.plates:
+        draw(plate.polygon, (0, 220, 0) if plate.quad is not None else (60, 120, 255))
+    for polygon in painted:
+        draw(polygon, (255, 220, 0))
+    for quad in quads:
+        draw(quad, (255, 40, 40))
+    return canvas
+
+
+def html_report(
+    result: dict[str, Any],
+    title: str,
+    gallery: Sequence[tuple[str, ImageArray]],
+) -> str:
+    """A self-contained page: the table, leaks by plate width, and pictures with captions."""
+
+    def table_html(table: list[list[str]]) -> str:
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in table[0])
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in r) + "</tr>" for r in table[1:]
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    bands = [["plate width", "plates", "recall@0.5", "leak rate", "95 % interval"]]
+    for name, leak in result["all"]["leak_by_width"].items():
+        recall = result["all"]["recall50_by_width"][name]
+        interval = f"{100 * leak['low']:.1f} to {100 * leak['high']:.1f} %"
+        bands.append(
+            [f"{name} px", str(leak["total"]), _cell("", recall), _cell("", leak), interval]
+        )
+    figures = []
+    for caption, picture in gallery:
+        ok, code = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [1, 80])
+        if ok:
+            data = base64.b64encode(code.tobytes()).decode()
+            figures.append(
+                f'<figure><img alt="{html.escape(caption)}" src="data:image/jpeg;base64,{data}">'
+                f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            )
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>body{{font:15px/1.4 system-ui,sans-serif;"
+        "margin:2rem auto;max-width:76rem;padding:0 1rem}table{border-collapse:collapse;"
+        "font-variant-numeric:tabular-nums;display:block;overflow-x:auto}td,th{padding:.25rem "
+        ".6rem;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
+        "{text-align:left}.g{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;max-width:22rem}"
+        "img{max-width:100%}figcaption{font-size:12px;color:#444}</style>"
+        f"<h1>{html.escape(title)}</h1><h2>By set</h2>{table_html(rows(result))}"
+        f"<h2>By plate width</h2>{table_html(bands)}"
+        "<h2>Worst photos</h2><p>Truth green (quad) or blue (box), found red, painted yellow.</p>"
+        f'<div class="g">{"".join(figures)}</div></html>'
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
