@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from platehide.crowd.aggregate import Aggregation, AggregatePolicy, aggregate
+from platehide.crowd.aggregate import AggregatePolicy, Aggregation, aggregate
 from platehide.crowd.events import events_from_judgements
 from platehide.crowd.interchange.base import write_text
 from platehide.crowd.judgements import Judgement, read_judgements

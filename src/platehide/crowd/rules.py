@@ -349,7 +349,13 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
 def parse_rules_text(text: str, where: str, *, yaml: bool = True) -> tuple[Rule, ...]:
     """Rules from the text of a file; syntax errors name the line. Raises ``RuleError``."""
     if yaml:
-        import yaml as pyyaml
+        try:
+            import yaml as pyyaml
+        except ModuleNotFoundError as error:
+            raise RuleError(
+                f"{where}: YAML needs pyyaml (pip install 'platehide[annotate]'); "
+                "rules may also be given as JSON"
+            ) from error
 
         try:
             document = pyyaml.safe_load(text)
