@@ -1,4 +1,4 @@
-"""What reading, covering and writing a JPEG costs, beside two ways of decoding and encoding it whole.
+"""What reading, covering and writing a JPEG costs, beside decoding and encoding it as a whole.
 
 All sides get the same JPEG bytes and the same plate, make the picture that a detector looks at,
 put the same cover on, and give JPEG bytes; detection itself is left out. Compared are CPU time,
