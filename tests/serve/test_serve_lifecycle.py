@@ -1,0 +1,166 @@
+"""Start, drain, stop; worker processes that die; metrics over several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from serve_client import HERE, Running, ask
+from serve_fakes import jpeg
+
+
+def worker_pids(running: Running) -> list[int]:
+    out = subprocess.run(
+        ["ps", "-ww", "--ppid", str(running.process.pid), "-o", "pid=,args="],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return [int(line.split()[0]) for line in out.splitlines() if "spawn_main" in line]
+
+
+class Load:
+    """Clients that ask without pause, each request on its own connection."""
+
+    def __init__(self, port: int, clients: int) -> None:
+        self.port = port
+        self.statuses: list[int] = []
+        self.lost: list[str] = []
+        self.refused = 0
+        self.stop = False
+        self.threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def _run(self) -> None:
+        while not self.stop:
+            try:
+                self.statuses.append(ask(self.port, "POST", "/v1/hide", jpeg(), timeout=30).status)
+            except ConnectionRefusedError:
+                self.refused += 1  # never accepted: the client may ask elsewhere
+                return
+            except OSError as error:
+                self.lost.append(repr(error))
+            except Exception as error:
+                self.lost.append(repr(error))
+
+    def __enter__(self) -> Load:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop = True
+        for thread in self.threads:
+            thread.join(40)
+
+
+def test_not_ready_until_the_model_has_answered() -> None:
+    with Running(["--fake-load", "1.5"], wait_ready=False) as running:
+        for _ in range(100):
+            try:
+                early = running.ask("GET", "/readyz")
+                break
+            except OSError:
+                time.sleep(0.05)
+        assert (early.status, early.json["code"]) == (503, "not_ready")
+        assert running.ask("GET", "/healthz").status == 200
+        photo = running.ask("POST", "/v1/hide", jpeg())
+        assert (photo.status, photo.json["code"]) == (503, "not_ready")
+        running.until_ready()
+        assert running.ask("POST", "/v1/hide", jpeg()).status == 200
+        assert running.metric("platehide_ready") == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_under_load_loses_no_accepted_request(workers: str) -> None:
+    with Running(
+        ["--workers", workers, "--fake-work", "0.1", "--threads", "2", "--drain-delay", "1"]
+    ) as running:
+        with Load(running.port, 6) as load:
+            time.sleep(1)
+            running.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            ready = running.ask("GET", "/readyz")
+            assert (ready.status, ready.json["code"]) == (503, "draining")
+            assert running.process.wait(20) == 0
+        assert load.lost == []
+        assert load.statuses.count(200) > 20
+        assert set(load.statuses) <= {200, 503}
+        assert load.refused == 6
+
+
+def test_a_killed_worker_loses_only_its_own_requests_and_comes_back() -> None:
+    with Running(["--workers", "2", "--fake-work", "0.05", "--threads", "2"]) as running:
+        while len(running.events("ready")) < 2:
+            time.sleep(0.05)
+        counted = running.metric("platehide_photos_total", outcome="hidden")
+        with Load(running.port, 4) as load:
+            time.sleep(0.7)
+            victim = worker_pids(running)[0]
+            os.kill(victim, signal.SIGKILL)
+            time.sleep(2.5)
+        assert len(load.lost) <= 4
+        assert len(load.statuses) > 30
+        assert set(load.statuses) <= {200, 503}
+        assert running.events("worker_died")[0]["exitcode"] == -9
+        while len(running.events("ready")) < 3:
+            time.sleep(0.05)
+        assert victim not in worker_pids(running)
+        assert len(worker_pids(running)) == 2
+        # counters of the dead worker stay in the sum, its gauges go
+        served = load.statuses.count(200)
+        total = running.metric("platehide_photos_total", outcome="hidden") - counted
+        assert served <= total <= served + 4
+        assert running.metric("platehide_processes") == 2
+        assert running.metric("platehide_ready") == 2
+
+
+def test_metrics_are_sums_over_the_workers() -> None:
+    with Running(["--workers", "2"]) as running:
+        while len(running.events("ready")) < 2:
+            time.sleep(0.05)
+        for _ in range(30):
+            assert running.ask("POST", "/v1/hide", jpeg()).status == 200
+        for _ in range(4):  # whichever worker answers
+            assert running.metric("platehide_photos_total", outcome="hidden") == 30
+            assert running.metric("platehide_photo_plates_count", model="fake@1") == 30
+        assert running.metric("platehide_processes") == 2
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_that_cannot_be_loaded_ends_the_service(workers: str) -> None:
+    with Running(["--model", "broken", "--workers", workers], wait_ready=False) as running:
+        assert running.process.wait(30) == 3
+        assert "the weights are damaged" in running.events("model_failed")[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--model", "missing"], "no model"),
+        (["--cover", "nope"], "no such cover id"),
+        (["--covers-dir", "/nope"], "no such folder"),
+        (["--api-keys", "/nope"], "API keys"),
+        (["--job-store", "mysql://x"], "--job-store"),
+        (["--max-body", "much"], "not a size"),
+        (["--candidate-mode", "split"], "needs a candidate"),
+        (["--fetch-ports", "http"], "not port numbers"),
+    ],
+)
+def test_usage_errors_are_told_at_once(arguments: list[str], text: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(HERE / "serve_fakes.py"), "--port", "0", *arguments],
+        capture_output=True, text=True, timeout=30, check=False, env=os.environ | {"PYTHONPATH": str(HERE)},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f"UsageError: {text}" in done.stderr or text in done.stderr
+
+
+def test_a_taken_port_is_a_usage_error(service: Running) -> None:
+    done = subprocess.run(
+        [sys.executable, str(HERE / "serve_fakes.py"), "--port", str(service.port)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert "Address already in use" in done.stderr
