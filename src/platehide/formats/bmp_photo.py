@@ -13,7 +13,7 @@ from platehide.errors import ImageError
 from platehide.formats.guard import check_pixels, decoding
 from platehide.formats.raster import Samples, from_pillow, painted, rgb8
 from platehide.image_io import FinishedPhoto, WriteOptions
-from platehide.metadata.icc import usable_profile
+from platehide.metadata.icc import well_formed_profile
 from platehide.pixels import ArrayPixels, Patch
 from platehide.types import EditMode
 
@@ -72,7 +72,7 @@ def open_bmp(data: bytes, *, max_pixels: int) -> BmpPhoto:
     if header_size == _V5 and data[_FILE_HEADER + 56 : _FILE_HEADER + 60] == _EMBEDDED_PROFILE:
         at, size = struct.unpack_from("<II", data, _FILE_HEADER + 112)
         profile = data[_FILE_HEADER + at : _FILE_HEADER + at + size]
-        icc = profile if len(profile) == size and usable_profile(profile) else None
+        icc = profile if len(profile) == size and well_formed_profile(profile) else None
         if icc is None:
             removed.append("icc.damaged")
     if pixels_at + stored + len(icc or b"") < len(data) and compression in (0, _BITFIELDS, 6):

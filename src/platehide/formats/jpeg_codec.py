@@ -142,13 +142,16 @@ _LUMINANCE = np.array(
 
 
 def estimate_quality(table: Sequence[int]) -> int:
-    """The libjpeg quality 1–100 whose luminance table is nearest in total to ``table`` (64 values).
+    """The libjpeg quality 1–100 whose luminance table is nearest to ``table`` (64 values).
 
-    Inverts ``jpeg_quality_scaling`` of libjpeg: scale = 5000/q below 50, 200 − 2q from there.
+    By libjpeg's ``jpeg_quality_scaling``: scale = 5000/q below 50, 200 − 2q from there, entries
+    kept within 1…255. Nearest by the sum of absolute differences of the sorted entries.
     """
-    scale = 100.0 * float(np.sum(table)) / float(_LUMINANCE.sum())
-    quality = 5000.0 / scale if scale > 100.0 else (200.0 - scale) / 2.0
-    return int(np.clip(round(quality), 1, 100))
+    quality = np.arange(1, 101)
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    tables = np.clip((np.sort(_LUMINANCE)[None] * scale[:, None] + 50) // 100, 1, 255)
+    wanted = np.sort(np.asarray(table, dtype=np.float64))
+    return int(quality[np.abs(tables - wanted).sum(axis=1).argmin()])
 
 
 def thumbnail(jpeg: bytes, frame: Frame) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from platehide.errors import ImageError
 from platehide.image_io import KeepMetadata
 from platehide.metadata.exif import Exif, TiffReader, read_exif
-from platehide.metadata.icc import usable_profile
+from platehide.metadata.icc import well_formed_profile
 
 _MAX_PAGES = 1000
 _MAX_STRIPS = 1 << 20
@@ -104,6 +104,8 @@ def walk_tiff(data: bytes, *, max_pixels: int) -> TiffLayout:
                 )
             _check_strips(reader, tags, len(data))
             pages.append(page)
+            if ICC in tags and page.icc is None:
+                dropped.add("icc.damaged")
             dropped |= {name for tag, name in _PAGE_METADATA.items() if tag in tags}
         offset = following
         index += 1
@@ -164,7 +166,7 @@ def _profile(reader: TiffReader, tags: _Tags) -> bytes | None:
         return None
     _, count, at = tags[ICC]
     profile = reader.block[at : at + count] if 8 <= at <= len(reader.block) - count else b""
-    return profile if usable_profile(profile) else None
+    return profile if well_formed_profile(profile) else None
 
 
 def _check_strips(reader: TiffReader, tags: _Tags, size: int) -> None:

@@ -1,0 +1,198 @@
+"""Nothing that is hidden in a file reaches the finished file, whoever looks."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from formats_torture import (
+    ICC,
+    OTHERS,
+    PLACES,
+    SECRET_JPEG,
+    SECRET_TEXT,
+    finds_secret,
+    outside,
+    patch,
+    plain_jpeg,
+    scene,
+    tortured,
+)
+from PIL import Image, ImageSequence
+
+from platehide.formats import open_photo
+from platehide.image_io import FinishedPhoto, WriteOptions
+
+POLICIES = [
+    WriteOptions(),
+    WriteOptions(keep_metadata="safe"),
+    WriteOptions(keep_metadata="location"),
+    WriteOptions(keep_metadata="location", thumbnail=True),
+]
+
+
+def finish(data: bytes, *, cover: bool, options: WriteOptions) -> FinishedPhoto:
+    return open_photo(data).write([patch()] if cover else [], options)
+
+
+def by_pillow(data: bytes) -> bytes:
+    """Everything that Pillow can bring out beside the first picture."""
+    found = []
+    with Image.open(io.BytesIO(data)) as image:
+        exif = image.getexif()
+        found.append(repr([exif.get_ifd(i) for i in (0x8769, 0x8825, 0xA005)]).encode())
+        found.append(repr(dict(exif)).encode())
+        for key, value in image.info.items():
+            found.append(value if isinstance(value, bytes) else repr((key, value)).encode())
+        frames = sum(1 for _ in ImageSequence.Iterator(image))
+        found.append(b"frames %d" % frames)
+    return b"\n".join(found)
+
+
+def by_opencv(data: bytes) -> bytes:
+    _, _, blocks = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return b"\n".join(np.asarray(block).tobytes() for block in blocks)
+
+
+def by_program(command: list[str], data: bytes) -> bytes:
+    return subprocess.run(command, input=data, capture_output=True, check=False).stdout
+
+
+@pytest.mark.parametrize("options", POLICIES, ids=lambda o: f"{o.keep_metadata}-{o.thumbnail}")
+@pytest.mark.parametrize("cover", [False, True], ids=["none", "covered"])
+@pytest.mark.parametrize("place", [*PLACES, "all"])
+def test_jpeg_secrets_do_not_leave(place: str, cover: bool, options: WriteOptions) -> None:
+    data = tortured(place)
+    assert finds_secret(data)  # the test can fail
+    finished = finish(data, cover=cover, options=options)
+    assert not finds_secret(finished.data)
+    assert not finds_secret(by_pillow(finished.data))
+    assert not finds_secret(by_opencv(finished.data))
+    expected = PLACES[place][2] if place != "all" else {"c2pa", "mpf", "exif.thumbnail"}
+    dropped_anyway = expected - {"exif", "gps"} if options.keep_metadata != "none" else expected
+    assert dropped_anyway <= set(finished.removed)
+    pictures = finished.data.count(b"\xff\xd8\xff")
+    assert pictures == 1 + int(options.thumbnail)
+
+
+@pytest.mark.parametrize("cover", [False, True], ids=["none", "covered"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_secrets_of_other_formats_do_not_leave(kind: str, cover: bool) -> None:
+    data = OTHERS[kind]()
+    for options in POLICIES:
+        finished = finish(data, cover=cover, options=options)
+        assert not finds_secret(finished.data)
+        assert not finds_secret(by_pillow(finished.data))
+
+
+@pytest.mark.parametrize("tool", ["exiftool", "jpegtran"])
+def test_no_program_brings_a_secret_out(tool: str, tmp_path: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"needs {tool}")
+    command = {
+        "exiftool": ["exiftool", "-a", "-u", "-U", "-ee3", "-b", "-"],
+        "jpegtran": ["jpegtran", "-copy", "all"],
+    }[tool]
+    photos = [tortured("all")]
+    if tool == "exiftool":
+        photos += [make() for make in OTHERS.values()]
+    seen = False
+    for data in photos:
+        seen = seen or finds_secret(by_program(command, data))
+        for cover in (False, True):
+            finished = finish(data, cover=cover, options=POLICIES[-1])
+            output = by_program(command, finished.data)
+            assert output
+            assert not finds_secret(output)
+    assert seen  # the tool does bring secrets out of the originals
+
+
+def test_exiftool_finds_only_what_is_allowed() -> None:
+    if shutil.which("exiftool") is None:
+        pytest.skip("needs exiftool")
+    finished = finish(tortured("all"), cover=True, options=WriteOptions())
+    listed = by_program(["exiftool", "-G1", "-s", "-a", "-u", "-"], finished.data).decode()
+    groups = {line.split("]")[0].strip("[") for line in listed.splitlines()}
+    plain = {"ExifTool", "System", "File", "JFIF", "ICC_Profile", "Composite"}
+    assert {g for g in groups if not g.startswith("ICC-")} <= plain
+    safe = finish(tortured("all"), cover=True, options=WriteOptions(keep_metadata="safe"))
+    listed = by_program(["exiftool", "-s", "-"], safe.data).decode()
+    assert "DateTimeOriginal" in listed and "Torture" in listed and "GPS" not in listed
+    here = finish(tortured("all"), cover=True, options=WriteOptions(keep_metadata="location"))
+    listed = by_program(["exiftool", "-s", "-n", "-GPSLatitude", "-"], here.data).decode()
+    assert "48.2096" in listed
+    assert b"Warning" not in by_program(["exiftool", "-warning", "-a", "-"], here.data)
+
+
+def test_icc_profile_is_byte_identical() -> None:
+    for data in (tortured("all"), OTHERS["png"](), OTHERS["webp"](), OTHERS["tiff"]()):
+        for cover in (False, True):
+            finished = finish(data, cover=cover, options=WriteOptions())
+            with Image.open(io.BytesIO(finished.data)) as image:
+                assert image.info["icc_profile"] == ICC
+
+
+def test_long_profile_survives_in_several_segments() -> None:
+    profile = ICC + bytes(150_000)
+    data = plain_jpeg(icc_profile=profile)
+    finished = finish(data, cover=True, options=WriteOptions())
+    with Image.open(io.BytesIO(finished.data)) as image:
+        assert image.info["icc_profile"] == profile
+
+
+def test_rebuilt_thumbnail_shows_the_cover() -> None:
+    data = tortured("exif", plain_jpeg())
+    finished = finish(data, cover=True, options=WriteOptions(thumbnail=True))
+    at = finished.data.index(b"\xff\xd8\xff", 2)
+    with Image.open(io.BytesIO(finished.data[at:])) as small:
+        rgb = np.asarray(small.convert("RGB")).astype(int)
+    assert max(rgb.shape) <= 160
+    y, x = 25 * rgb.shape[0] // 64, 40 * rgb.shape[1] // 96
+    assert np.abs(rgb[y, x] - (250, 20, 40)).max() < 20
+    assert finished.data[at:].count(SECRET_JPEG) == 0
+
+
+@pytest.mark.parametrize("place", [*PLACES, "all"])
+def test_a_second_pass_changes_no_byte(place: str) -> None:
+    once = finish(tortured(place), cover=False, options=WriteOptions())
+    twice = finish(once.data, cover=False, options=WriteOptions())
+    assert twice.data == once.data
+    assert twice.removed == ()
+    assert twice.edit == "untouched"
+
+
+@pytest.mark.parametrize("kind", [k for k in OTHERS if k != "avif"])
+def test_a_second_pass_changes_no_byte_of_other_formats(kind: str) -> None:
+    once = finish(OTHERS[kind](), cover=False, options=WriteOptions())
+    twice = finish(once.data, cover=False, options=WriteOptions())
+    assert twice.data == once.data
+    assert twice.removed == ()
+
+
+def test_scan_data_is_bit_identical_without_a_plate() -> None:
+    for options in ({}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}):
+        jpeg = plain_jpeg(**options)
+        finished = finish(tortured("all", jpeg), cover=False, options=WriteOptions())
+        assert finished.edit == "untouched"
+        scan = jpeg[jpeg.index(b"\xff\xda") : jpeg.rindex(b"\xff\xd9") + 2]
+        if "progressive" not in options:
+            assert finished.data.endswith(scan)
+        rgb = open_photo(finished.data).frames[0].overview(9999)
+        assert np.array_equal(rgb, open_photo(jpeg).frames[0].overview(9999))
+
+
+def test_bytes_hidden_behind_the_last_block_are_dropped() -> None:
+    jpeg = plain_jpeg()
+    hidden = jpeg[:-2] + SECRET_TEXT + jpeg[-2:]
+    for cover in (False, True):
+        finished = finish(hidden, cover=cover, options=WriteOptions())
+        assert not finds_secret(finished.data)
+        with Image.open(io.BytesIO(finished.data)) as image:
+            seen = np.asarray(image).astype(int)
+        kept = outside((64, 96), grow=8)
+        assert np.abs(seen - scene().astype(int))[kept].mean() < 6
