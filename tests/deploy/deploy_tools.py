@@ -1,0 +1,38 @@
+"""Shared by the deployment tests: where things are, and expressions found in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+METRIC = re.compile(r"(?<![\w:.])platehide_[a-z_]+(?![\w:.])")
+
+
+def documents(path: Path) -> list[Any]:
+    """The YAML documents of ``path``."""
+    return [d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d is not None]
+
+
+def alerts() -> list[dict[str, Any]]:
+    (rules,) = documents(DEPLOY / "prometheus" / "alerts.yml")
+    return [rule for group in rules["groups"] for rule in group["rules"]]
+
+
+def rule_expressions() -> Iterator[str]:
+    for name in ("recording.yml", "alerts.yml"):
+        (rules,) = documents(DEPLOY / "prometheus" / name)
+        for group in rules["groups"]:
+            for rule in group["rules"]:
+                yield rule["expr"]
+
+
+def metric_names(expressions: Iterator[str]) -> set[str]:
+    """Names of the service's own metrics, without a histogram's suffixes."""
+    found = {name for e in expressions for name in METRIC.findall(e)}
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
