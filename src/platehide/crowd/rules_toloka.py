@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from platehide.crowd.rules import (
-    Action,
-    Condition,
-    Rule,
-    RuleError,
-    make_action,
-    make_condition,
-    make_parameters,
-)
+from platehide.crowd.rule_types import Action, Condition, Rule, RuleError
+from platehide.crowd.rules_read import make_action, make_condition, make_parameters
 
 _OPERATORS = {"GT": ">", "GTE": ">=", "LT": "<", "LTE": "<=", "EQ": "=="}
 
