@@ -53,11 +53,15 @@ class Database:
     readers never wait. Writers take turns on a lock here, because a lock is fairer and cheaper
     than SQLite's busy loop; Postgres uses its own locks.
 
+    Args:
+        durable: wait for the disk; only simulations and benchmarks of the logic do not.
+
     Raises:
         UsageError: the URL is unusable, the database cannot be reached or is of another version.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, durable: bool = True) -> None:
+        self.durable = durable
         self.url = _database_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._lock = threading.RLock()
@@ -85,7 +89,7 @@ class Database:
             connection.isolation_level = None  # we say BEGIN ourselves
             for pragma in (
                 "journal_mode=WAL",
-                "synchronous=FULL",
+                "synchronous=FULL" if self.durable else "synchronous=OFF",
                 "foreign_keys=ON",
                 "busy_timeout=30000",
             ):

@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from dataclasses import asdict, dataclass, replace
+import time
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,11 +38,13 @@ from platehide.crowd.aggregate import (
 from platehide.crowd.judgements import Judgement
 from platehide.crowd.matching import answer_right
 from platehide.crowd.overlap import slots_wanted
+from platehide.crowd.rules import Decision, Watcher
 from platehide.crowd.sequential import ControlPolicy
 from platehide.crowd.skills import skill_of
 
 _log = logging.getLogger("platehide.annotate")
 BATCH = 64
+BATCH_SECONDS = 0.05
 REFRESH_MIN = 100
 REFRESH_SHARE = 0.05
 
@@ -54,6 +57,7 @@ class _Project:
     model: CrowdModel
     since_refresh: int
     judgements: int
+    watchers: dict[str, Watcher] = field(default_factory=dict)
 
 
 def label_row(label: Label) -> dict[str, Any]:
@@ -130,35 +134,41 @@ class Deriver:
 
     # One batch -------------------------------------------------------------------------
 
-    def step(self, project_id: str, limit: int = BATCH) -> int:
-        """Process up to ``limit`` new log entries of a project; returns how many."""
+    def step(self, project_id: str) -> int:
+        """Process a batch of new log entries of a project; returns how many."""
         with self._turn:
-            with self.db.write(project_id) as connection:
-                project = self._project(connection, project_id)
-                cursor = _get(connection, f"cursor:{project_id}", 0)
-                g = schema.log
-                rows = connection.execute(
-                    sa.select(g)
-                    .where(g.c.project_id == project_id, g.c.seq > cursor)
-                    .order_by(g.c.seq)
-                    .limit(limit)
-                ).all()
-                done = 0
-                for row in rows:
-                    self._entry(connection, project, row)
-                    done += 1
-                    if project.since_refresh >= self._refresh_at(project):
-                        break
-                if done:
-                    _put(connection, f"cursor:{project_id}", int(rows[done - 1].seq))
-                    _put(
-                        connection,
-                        f"pace:{project_id}",
-                        [project.since_refresh, project.judgements],
-                    )
-            if project.since_refresh >= self._refresh_at(project):
-                self._refresh(project_id, project)
-            return done
+            try:
+                return self._step(project_id)
+            except BaseException:
+                # What is kept in memory may be ahead of the transaction that was rolled back.
+                self._projects.pop(project_id, None)
+                raise
+
+    def _step(self, project_id: str) -> int:
+        done = 0
+        g = schema.log
+        with self.db.write(project_id) as connection:
+            project = self._project(connection, project_id)
+            cursor = _get(connection, f"cursor:{project_id}", 0)
+            rows = connection.execute(
+                sa.select(g)
+                .where(g.c.project_id == project_id, g.c.seq > cursor)
+                .order_by(g.c.seq)
+                .limit(BATCH)
+            ).all()
+            # Annotators wait while this transaction holds the writers' lock: keep it short.
+            end = time.monotonic() + BATCH_SECONDS
+            for row in rows:
+                self._entry(connection, project, row)
+                done += 1
+                if project.since_refresh >= self._refresh_at(project) or time.monotonic() > end:
+                    break
+            if done:
+                _put(connection, f"cursor:{project_id}", int(rows[done - 1].seq))
+                _put(connection, f"pace:{project_id}", [project.since_refresh, project.judgements])
+        if project.since_refresh >= self._refresh_at(project):
+            self._refresh(project_id, project)
+        return done
 
     def _refresh_at(self, project: _Project) -> float:
         return max(REFRESH_MIN, REFRESH_SHARE * project.judgements)
@@ -185,15 +195,16 @@ class Deriver:
     # Entries ---------------------------------------------------------------------------
 
     def _entry(self, connection: Connection, project: _Project, row: AnyRow) -> None:
-        book = WorkerBook(connection, row.project_id, project.settings, row.at)
+        book = WorkerBook(connection, row.project_id, project.settings, row.at, project.watchers)
         match row.kind:
             case "judgement":
                 self._judgement(connection, project, book, row)
                 project.since_refresh += 1
                 project.judgements += 1
+            case "training":
+                book.event(row.actor_id, "training", float(row.body["right"]), row.photo_id)
             case "captcha":
                 book.event(row.actor_id, "captcha", float(row.body["right"]))
-                self._rules(connection, project, book, row.actor_id, row.seq)
             case "ban":
                 worker = row.body["worker"]
                 self._ban(connection, project, book, worker, row.body["reason"], row.seq)
@@ -211,10 +222,15 @@ class Deriver:
                 )
                 self._reopen(connection, project, row)
             case "rules":
+                project.settings = ProjectSettings.from_json(row.body["settings"])
+                book.settings = project.settings
                 for worker in book.workers():
-                    self._rules(connection, project, book, worker, row.seq)
+                    book.look_back(worker)
             case _:
-                pass  # training: recorded, nothing follows from it
+                raise ValueError(f"log entry {row.seq} has the unknown kind {row.kind!r}")
+        while decisions := book.take_decisions():
+            for decision in decisions:
+                self._carry_out(connection, project, book, decision, row.seq)
 
     def _judgement(
         self, connection: Connection, project: _Project, book: WorkerBook, row: AnyRow
@@ -245,41 +261,40 @@ class Deriver:
             control = book.control(worker, right, ControlPolicy())
             book.event(worker, "control", float(right), row.photo_id)
             if control.verdict == "banned" and not book.is_pardoned(worker):
+                book.decide(worker, "control tasks", "ban", control.reason, row.at)
                 self._ban(connection, project, book, worker, control.reason, row.seq)
         else:
             self._relabel(connection, project, row.photo_id, row.seq, row.at, book)
-        self._rules(connection, project, book, worker, row.seq)
 
-    def _rules(
+    def _carry_out(
         self,
         connection: Connection,
         project: _Project,
         book: WorkerBook,
-        worker: str,
+        decision: Decision,
         seq: int,
     ) -> None:
-        """Evaluate the project's rules on one worker's events; carry out what is new."""
-        if book.is_pardoned(worker):
-            return
-        for decision in book.new_decisions(worker):
-            action = decision.action
-            match action.kind:
-                case "ban":
-                    until = None if action.seconds is None else decision.at + action.seconds
+        """Do what a rule decided."""
+        worker, action = decision.worker, decision.action
+        until = None if action.seconds is None else decision.at + action.seconds
+        match action.kind:
+            case "ban":
+                if not book.is_banned(worker):
                     self._ban(connection, project, book, worker, decision.reason, seq, until=until)
-                case "pause":
-                    book.pause(worker, decision.at + (action.seconds or 3600.0), decision.reason)
-                case "captcha":
-                    book.ask_captcha(worker)
-                case "reject":
-                    photos = book.drop_all(worker)
-                    self._relabel_all(connection, project, photos, seq, book.now)
-                case "more_overlap":
-                    self._more(connection, worker, int(action.value or 1))
-                case "set_skill":
-                    book.set_skill(worker, float(action.value or 0.0))
-                case _:
-                    pass  # accept and flag: the decision in the worker's table is the effect
+            case "pause":
+                if not book.is_banned(worker):
+                    book.pause(worker, until or decision.at + 3600.0, decision.reason)
+            case "captcha":
+                book.ask_captcha(worker)
+            case "reject":
+                photos = book.drop_all(worker)
+                self._relabel_all(connection, project, photos, seq, book.now)
+            case "more_overlap":
+                self._more(connection, worker, int(decision.value or action.value or 1))
+            case "set_skill":
+                book.set_skill(worker, float(decision.value or action.value or 0.0))
+            case _:
+                pass  # accept and flag: the decision in the worker's table is the effect
 
     def _ban(
         self,
@@ -302,7 +317,6 @@ class Deriver:
         if worker is not None:
             book.event(worker, "assessed", 0.0, row.photo_id)
             self._relabel(connection, project, row.photo_id, row.seq, row.at, book)
-            self._rules(connection, project, book, worker, row.seq)
 
     def _decide(
         self, connection: Connection, project: _Project, book: WorkerBook, row: AnyRow
@@ -437,7 +451,7 @@ class Deriver:
                 store_label(
                     connection, project.settings, label.task, label, counts[label.task], now, old
                 )
-            book = WorkerBook(connection, project_id, project.settings, now)
+            book = WorkerBook(connection, project_id, project.settings, now, project.watchers)
             for report in result.workers:
                 book.peers(
                     report.worker,
@@ -448,6 +462,13 @@ class Deriver:
                 settled = book.is_banned(report.worker) or book.is_pardoned(report.worker)
                 if report.banned and not settled:
                     self._ban(connection, project, book, report.worker, report.reason, upto)
+
+    def refresh(self, project_id: str) -> None:
+        """Look at the whole crowd now, not only after so many answers."""
+        with self._turn:
+            with self.db.read() as connection:
+                project = self._project(connection, project_id)
+            self._refresh(project_id, project)
 
     # Again from the start --------------------------------------------------------------
 

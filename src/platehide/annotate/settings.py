@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from platehide.crowd.aggregate import AggregatePolicy
@@ -120,7 +120,7 @@ class ProjectSettings:
             UsageError: the YAML is broken or a rule makes no sense; says where.
         """
         if not self.rules.strip():
-            return default_rules()
+            return tuple(self._adjusted(rule) for rule in default_rules())
         import yaml
 
         try:
@@ -128,6 +128,12 @@ class ProjectSettings:
         except yaml.YAMLError as error:
             raise UsageError(f"rules: not YAML: {error}") from error
         return parse_rules(document, "rules")
+
+    def _adjusted(self, rule: Rule) -> Rule:
+        """A recommended rule with this project's own idea of too fast."""
+        if rule.collector != "submit_time":
+            return rule
+        return replace(rule, parameters={**rule.parameters, "fast_seconds": self.min_seconds})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the database and the API."""

@@ -13,7 +13,7 @@ from platehide.annotate.db import AnyRow
 from platehide.annotate.photo_states import control_state, refresh_free, restore
 from platehide.annotate.settings import ProjectSettings
 from platehide.crowd.events import Event, EventKind
-from platehide.crowd.rules import Decision, evaluate
+from platehide.crowd.rules import Decision, Watcher
 from platehide.crowd.sequential import ControlPolicy, ControlState, advance
 
 
@@ -22,11 +22,19 @@ class WorkerBook:
 
     Args:
         now: time of the log entry that is being processed (not of the processing).
+        watchers: kept by the caller between log entries; filled from the stored events.
     """
 
     def __init__(
-        self, connection: Connection, project_id: str, settings: ProjectSettings, now: float
+        self,
+        connection: Connection,
+        project_id: str,
+        settings: ProjectSettings,
+        now: float,
+        watchers: dict[str, Watcher],
     ) -> None:
+        self.watchers = watchers
+        self._pending: list[Decision] = []
         self.connection = connection
         self.project_id = project_id
         self.settings = settings
@@ -80,7 +88,10 @@ class WorkerBook:
     # Events ----------------------------------------------------------------------------
 
     def event(self, worker: str, kind: EventKind, value: float, task: str | None = "") -> None:
-        """Add an event for the rules."""
+        """Add an event and let the rules look at it."""
+        watcher = self._watcher(worker)
+        fresh = Event(self.now, worker, kind, float(value), task or "")
+        self._pending.extend(watcher.feed(fresh))
         self.connection.execute(
             schema.events.insert().values(
                 project_id=self.project_id,
@@ -134,11 +145,25 @@ class WorkerBook:
         )
         return [Event(r.at, r.worker_id, r.kind, r.value, r.task) for r in rows]
 
-    def new_decisions(self, worker: str) -> list[Decision]:
-        """Decisions of the project's rules that were not carried out before."""
-        rules = self.settings.quality_rules()
-        if not rules:
-            return []
+    def _watcher(self, worker: str) -> Watcher:
+        """The rules' view of a worker, caught up with the stored events."""
+        watcher = self.watchers.get(worker)
+        if watcher is None:
+            watcher = self.watchers[worker] = Watcher(self.settings.quality_rules())
+            for event in self.events_of(worker):
+                watcher.feed(event)
+        return watcher
+
+    def take_decisions(self) -> list[Decision]:
+        """What the rules decided since the last call, written down."""
+        fresh, self._pending = self._pending, []
+        kept = [d for d in fresh if not self.is_pardoned(d.worker)]
+        for d in kept:
+            self.decide(d.worker, d.rule, d.action.kind, d.reason, d.at)
+        return kept
+
+    def look_back(self, worker: str) -> None:
+        """New rules: let them look at the worker's past; what they decide is pending."""
         d = schema.decisions
         known = {
             (r.rule, round(r.at, 6))
@@ -148,14 +173,11 @@ class WorkerBook:
                 )
             )
         }
-        fresh = [
-            decision
-            for decision in evaluate(rules, self.events_of(worker))
-            if (decision.rule, round(decision.at, 6)) not in known
-        ]
-        for decision in fresh:
-            self.decide(worker, decision.rule, decision.action.kind, decision.reason, decision.at)
-        return fresh
+        watcher = self.watchers[worker] = Watcher(self.settings.quality_rules())
+        for event in self.events_of(worker):
+            self._pending.extend(
+                f for f in watcher.feed(event) if (f.rule, round(f.at, 6)) not in known
+            )
 
     def decide(self, worker: str, rule: str, action: str, reason: str, at: float) -> None:
         """Write down a decision about a worker."""
@@ -184,6 +206,7 @@ class WorkerBook:
     def ban(self, worker: str, reason: str, until: float | None) -> set[str]:
         """Ban, drop the worker's answers, take the leases away; returns the photos touched."""
         self._set(worker, banned=True, reason=reason, banned_until=until, pardoned=False)
+        self.event(worker, "banned", 1.0)
         photos = self.drop_all(worker)
         a = schema.assignments
         mine = (

@@ -41,7 +41,8 @@ export function bars(title, text, values, labels, options = {}) {
     options.ends ? [] : labels.map((t, i) => s("text", { x: M.left + (i + 0.5) * step, y: H - 12, "text-anchor": "middle" }, t)));
 }
 
-export function line(title, text, values, ends, total) {
+export function line(title, text, counts, ends, total) {
+  const values = [0, ...counts]; // the curve begins at nothing
   const max = nice(Math.max(1, total || 0, ...values));
   const x = (i) => M.left + (i / Math.max(1, values.length - 1)) * (W - M.left - M.right);
   const y = (v) => H - M.bottom - (v / max) * (H - M.top - M.bottom);
