@@ -1,0 +1,394 @@
+"""Proof on the finished bytes: decode them, look at what was painted, search again.
+
+Three questions, each of which can fail on its own:
+
+1. Do the drawn pixels hold the plate? Every found quad lies inside the painted polygons, and every
+   pixel of a painted polygon was drawn.
+2. Did they arrive? The finished bytes, decoded, show the drawn pixels inside each painted polygon,
+   as near as the format's quantisation allows.
+3. Is nothing left? The detector, on the finished photo, finds nothing that the covers do not
+   explain.
+
+A pure function over a ``Detector``: nothing is painted or written here. What to do about an answer
+is the pipeline's: see ``grown_quad``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from platehide.cover import Covered
+from platehide.detection import Detector
+from platehide.errors import ImageError
+from platehide.formats import open_photo
+from platehide.geometry import (
+    area,
+    clip_convex,
+    coverage,
+    grow_polygon,
+    hull_box,
+    is_convex,
+    order_corners,
+    plate_height,
+    signed_area,
+)
+from platehide.image_io import DEFAULT_MAX_PIXELS
+from platehide.metadata.jpeg_walk import DQT, walk_jpeg
+from platehide.pixels import ArrayPixels, Box, PixelSource
+from platehide.types import Detection, FloatArray, ImageArray
+
+VerifyMode = Literal["full", "fast", "off"]
+"""``full`` searches the whole finished photo, ``fast`` the surroundings of each cover, twice as
+wide and high as it; both decode and compare. ``off`` does nothing."""
+
+# A found plate counts as explained by the covers when at most this share of it reaches beyond
+# them, after they are grown by this share of its height: the corners found on a cover are not
+# exact to the pixel.
+_LOOSE_SHARE = 0.12
+_LOOSE_HEIGHTS = 0.15
+_LOOSE_PX = 3.0
+_LEAST_COVERED = 0.995
+_LEAST_CROP_PX = 160
+_CELL = 8
+
+
+@dataclass(frozen=True)
+class CoveredPlate:
+    """A plate and what was drawn over it.
+
+    Attributes:
+        frame: index of the frame.
+        plate: what the detector found (or the grown quad of a second attempt).
+        covered: patch and painted polygon.
+    """
+
+    frame: int
+    plate: Detection
+    covered: Covered
+
+
+@dataclass(frozen=True)
+class PlateLeft:
+    """Something that looks like a plate on the finished photo.
+
+    Attributes:
+        cover: index of the cover that it sticks out of, or ``None`` where it stands alone.
+        certain: false where the detector was in doubt.
+    """
+
+    frame: int
+    found: Detection
+    cover: int | None
+    certain: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the proof says; proven where both are empty.
+
+    Attributes:
+        failures: reasons, in words, that painting again would not mend.
+        left: plates that are still to be seen.
+    """
+
+    failures: tuple[str, ...] = ()
+    left: tuple[PlateLeft, ...] = ()
+
+    @property
+    def proven(self) -> bool:
+        """True where nothing speaks against letting the photo go."""
+        return not self.failures and not self.left
+
+
+def verify(
+    finished: bytes,
+    covers: Sequence[CoveredPlate],
+    sizes_wh: Sequence[tuple[int, int]],
+    detector: Detector,
+    mode: VerifyMode,
+    *,
+    conf: float | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Verdict:
+    """Prove that the finished photo hides every plate that was found.
+
+    Args:
+        finished: the bytes that are to leave.
+        covers: in the order they were drawn.
+        sizes_wh: size in px of each frame that was looked at.
+        detector: the one that found the plates.
+        conf: its threshold, as in the first search.
+    """
+    if mode == "off":
+        return Verdict()
+    try:
+        frames = open_photo(finished, max_pixels=max_pixels).frames
+        if [frame.size_wh for frame in frames] != list(sizes_wh):
+            return Verdict(("the finished photo has other frames than the original",))
+        failures = [
+            *(f for i in range(len(covers)) for f in _not_drawn(covers, i, sizes_wh)),
+            *(f for f in _not_shown(finished, frames, covers)),
+        ]
+        if failures:
+            return Verdict(tuple(failures))
+        left = (
+            _search_frames(frames, covers, detector, conf)
+            if mode == "full"
+            else _search_crops(frames, covers, detector, conf)
+        )
+    except ImageError as error:
+        return Verdict((f"the finished photo cannot be decoded: {error}",))
+    return Verdict(left=tuple(left))
+
+
+# ---- 1. do the drawn pixels hold the plate? ----------------------------------------------------
+
+
+def _not_drawn(
+    covers: Sequence[CoveredPlate], index: int, sizes_wh: Sequence[tuple[int, int]]
+) -> list[str]:
+    item = covers[index]
+    width, height = sizes_wh[item.frame]
+    picture = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    quad = item.plate.quad
+    visible = clip_convex(quad, picture) if is_convex(quad) else np.empty((0, 2))
+    painted = [c.covered.painted for c in covers if c.frame == item.frame]
+    if area(visible) > 0 and coverage(visible, painted) < _LEAST_COVERED:
+        return [f"plate {index + 1} lies outside what was painted"]
+    patch = item.covered.patch
+    mask, box = _inside(item.covered.painted, (width, height))
+    drawn = np.zeros(mask.shape, np.bool_)
+    _paste(drawn, box, patch.changed, patch.box)
+    if (mask & ~drawn).any():
+        return [f"a pixel of cover {index + 1} was not drawn"]
+    return []
+
+
+def _inside(polygon: FloatArray, size_wh: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
+    """Pixels whose centre lies inside ``polygon``, and the box that the mask spans."""
+    x0, y0, x1, y1 = hull_box(polygon)
+    left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
+    right, bottom = min(size_wh[0], int(np.ceil(x1))), min(size_wh[1], int(np.ceil(y1)))
+    xs, ys = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
+    mask = np.ones((len(ys), len(xs)), np.bool_)
+    ring = polygon if signed_area(polygon) >= 0 else polygon[::-1]
+    for a, b in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        dx, dy = b - a
+        mask &= (dx * (ys - a[1]))[:, None] - (dy * (xs - a[0]))[None, :] >= 0
+    return mask, (left, top, right, bottom)
+
+
+def _paste(target: NDArray[np.bool_], at: Box, source: NDArray[np.bool_], box: Box) -> None:
+    """``target |= source`` where their boxes meet."""
+    x0, y0, x1, y1 = max(at[0], box[0]), max(at[1], box[1]), min(at[2], box[2]), min(at[3], box[3])
+    if x0 < x1 and y0 < y1:
+        part = source[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
+        target[y0 - at[1] : y1 - at[1], x0 - at[0] : x1 - at[0]] |= part
+
+
+# ---- 2. did they arrive? -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Grey levels by which decoded and drawn pixels may differ: root mean square over the polygon,
+    and the mean over any 8x8 px inside it."""
+
+    rms: float
+    cell: float
+
+
+def tolerance(finished: bytes) -> Tolerance:
+    """What the format's quantisation can do to brightness.
+
+    A quantised DCT coefficient is off by at most half a step, so the error's root mean square is at
+    most half that of the steps (Parseval); little is left of it in the mean over a block. Formats
+    whose steps are not in the open get fixed values.
+    """
+    if finished.startswith(b"\xff\xd8"):
+        steps = _luma_steps(finished)
+        half = float(np.sqrt(np.mean(np.square(steps)))) / 2
+        return Tolerance(4.0 + half, 4.0 + half * 0.6)
+    if finished.startswith(b"GIF8"):
+        return Tolerance(40.0, 30.0)  # 256 colours for the whole picture
+    if finished[8:12] == b"WEBP" and b"VP8 " in finished[:4096]:
+        return Tolerance(16.0, 12.0)
+    return Tolerance(3.0, 3.0)
+
+
+def _luma_steps(jpeg: bytes) -> NDArray[np.float64]:
+    layout = walk_jpeg(jpeg, max_pixels=1 << 62)
+    wanted = layout.frame.components[0].table
+    for segment in layout.segments:
+        if segment.marker != DQT:
+            continue
+        at = segment.start + 4
+        while at < segment.end:
+            wide, number = jpeg[at] >> 4, jpeg[at] & 15
+            size = 128 if wide else 64
+            if number == wanted:
+                steps = np.frombuffer(jpeg[at + 1 : at + 1 + size], ">u2" if wide else "u1")
+                return steps.astype(np.float64)
+            at += 1 + size
+    raise ImageError("JPEG without its quantisation table")
+
+
+def _not_shown(
+    finished: bytes, frames: Sequence[PixelSource], covers: Sequence[CoveredPlate]
+) -> list[str]:
+    allowed = tolerance(finished) if covers else Tolerance(0.0, 0.0)
+    failures = []
+    for index, item in enumerate(covers):
+        frame = frames[item.frame]
+        mask, box = _inside(item.covered.painted, frame.size_wh)
+        if not mask.any():
+            failures.append(f"cover {index + 1} has no pixel")
+            continue
+        expected = np.zeros((*mask.shape, 3), np.uint8)
+        for later in covers[index:]:  # what is drawn later lies on top
+            if later.frame == item.frame:
+                _draw(expected, box, later)
+        error = _brightness(frame.region(box)) - _brightness(expected)
+        rms = float(np.sqrt(np.mean(np.square(error[mask]))))
+        cell = _worst_cell(error, mask)
+        if rms > allowed.rms or cell > allowed.cell:
+            failures.append(
+                f"cover {index + 1} did not arrive as drawn (off by {rms:.0f} grey levels,"
+                f" {cell:.0f} at worst)"
+            )
+    return failures
+
+
+def _draw(target: ImageArray, at: Box, item: CoveredPlate) -> None:
+    patch = item.covered.patch
+    px0, py0, px1, py1 = patch.box
+    x0, y0, x1, y1 = max(at[0], px0), max(at[1], py0), min(at[2], px1), min(at[3], py1)
+    if x0 < x1 and y0 < y1:
+        part = np.s_[y0 - py0 : y1 - py0, x0 - px0 : x1 - px0]
+        there = target[y0 - at[1] : y1 - at[1], x0 - at[0] : x1 - at[0]]
+        there[patch.changed[part]] = patch.pixels[part][patch.changed[part]]
+
+
+def _brightness(rgb: ImageArray) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _worst_cell(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """The largest mean error over 8x8 px that lie wholly in the mask; 0 where none does."""
+    if min(mask.shape) < _CELL:
+        return 0.0
+    window = {"ddepth": cv2.CV_32F, "ksize": (_CELL, _CELL), "borderType": cv2.BORDER_CONSTANT}
+    full = cv2.boxFilter(mask.astype(np.float32), **window) > 1 - 1e-3  # type: ignore[call-overload]
+    means = np.abs(cv2.boxFilter(error, **window))  # type: ignore[call-overload]
+    return float(means[full].max(initial=0.0))
+
+
+# ---- 3. is nothing left? -----------------------------------------------------------------------
+
+
+def _search_frames(
+    frames: Sequence[PixelSource],
+    covers: Sequence[CoveredPlate],
+    detector: Detector,
+    conf: float | None,
+) -> list[PlateLeft]:
+    left: list[PlateLeft] = []
+    for index, frame in enumerate(frames):
+        found = detector.detect(frame, conf)
+        left += _unexplained(found.plates, covers, index, certain=True)
+        left += _unexplained(found.doubtful, covers, index, certain=False)
+    return left
+
+
+def _search_crops(
+    frames: Sequence[PixelSource],
+    covers: Sequence[CoveredPlate],
+    detector: Detector,
+    conf: float | None,
+) -> list[PlateLeft]:
+    """Surroundings of each cover. What is found there apart from a cover is magnified and counts
+    only if the whole picture shows it as well."""
+    left: list[PlateLeft] = []
+    for frame_index in sorted({item.frame for item in covers}):
+        frame = frames[frame_index]
+        touching: list[PlateLeft] = []
+        apart = False
+        for item in covers:
+            if item.frame != frame_index:
+                continue
+            box = crop_box(item.covered.painted, frame.size_wh)
+            found = detector.detect(ArrayPixels(np.ascontiguousarray(frame.region(box))), conf)
+            for plates, certain in ((found.plates, True), (found.doubtful, False)):
+                moved = [Detection(p.quad + box[:2], p.confidence) for p in plates]
+                for rest in _unexplained(moved, covers, frame_index, certain=certain):
+                    if rest.cover is not None:
+                        touching.append(rest)
+                    elif certain:
+                        apart = True
+        left += touching
+        if apart:
+            whole = detector.detect(frame, conf)
+            left += _unexplained(whole.plates, covers, frame_index, certain=True)
+    return left
+
+
+def crop_box(painted: FloatArray, size_wh: tuple[int, int]) -> Box:
+    """The part of the picture twice as wide and high as the painted polygon, not too flat."""
+    x0, y0, x1, y1 = hull_box(painted)
+    width = max(2 * (x1 - x0), _LEAST_CROP_PX)
+    height = max(2 * (y1 - y0), width / 4)
+    cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+    return (
+        max(0, int(cx - width / 2)),
+        max(0, int(cy - height / 2)),
+        min(size_wh[0], int(np.ceil(cx + width / 2))),
+        min(size_wh[1], int(np.ceil(cy + height / 2))),
+    )
+
+
+def _unexplained(
+    found: Sequence[Detection], covers: Sequence[CoveredPlate], frame: int, *, certain: bool
+) -> list[PlateLeft]:
+    """Those of ``found`` that reach beyond the covers of the frame.
+
+    The pixels of the covers are known to be the drawn ones by now, so a plate that is found on
+    them is the cover's own design.
+    """
+    left = []
+    numbers = [i for i, item in enumerate(covers) if item.frame == frame]
+    for plate in found:
+        quad = plate.quad if is_convex(plate.quad) else order_corners(plate.quad)
+        slack = max(_LOOSE_PX, _LOOSE_HEIGHTS * plate_height(quad))
+        grown = [grow_polygon(covers[i].covered.painted, slack) for i in numbers]
+        if numbers and coverage(quad, grown) >= 1 - _LOOSE_SHARE:
+            continue
+        overlaps = [area(clip_convex(g, quad)) for g in grown]
+        touched = numbers[int(np.argmax(overlaps))] if overlaps and max(overlaps) > 0 else None
+        left.append(PlateLeft(frame, plate, touched, certain))
+    return left
+
+
+def grown_quad(quad: FloatArray, leftover: FloatArray) -> FloatArray:
+    """``quad`` stretched, in its own perspective, until it holds ``leftover``, both ``(4, 2)``.
+
+    Where the perspective cannot be carried that far: the smallest turned box round both.
+    """
+    unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    to_unit = cv2.getPerspectiveTransform(np.asarray(quad, np.float32), unit)
+    homogeneous = np.column_stack([leftover, np.ones(len(leftover))]) @ to_unit.T
+    if (homogeneous[:, 2] > 1e-6).all():
+        flat = homogeneous[:, :2] / homogeneous[:, 2:]
+        low, high = np.minimum(flat.min(axis=0), 0), np.maximum(flat.max(axis=0), 1)
+        if (low > -1.5).all() and (high < 2.5).all():
+            corners = np.array([low, [high[0], low[1]], high, [low[0], high[1]], [0.5, 0.5]])
+            back = np.column_stack([corners, np.ones(5)]) @ np.linalg.inv(to_unit).T
+            if (back[:, 2] * back[4, 2] > 0).all():
+                return np.asarray(back[:4, :2] / back[:4, 2:], np.float64)
+    points = np.concatenate([quad, leftover]).astype(np.float32)
+    return order_corners(cv2.boxPoints(cv2.minAreaRect(points)).astype(np.float64))
