@@ -50,7 +50,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         if name == command:
             loaded = importlib.import_module(module)
             loaded.add_arguments(sub)
-            sub.set_defaults(run=loaded.run)
+            sub.set_defaults(command_run=loaded.run)
     return parser
 
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = command if command in COMMANDS else None
     try:
         args = build_parser(command).parse_args(arguments)
-        code: int = args.run(args)
+        code: int = args.command_run(args)
         return code
     except ModuleNotFoundError as error:
         extra = COMMANDS[command][1] if command else ""
