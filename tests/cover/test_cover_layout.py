@@ -35,7 +35,7 @@ def test_lettering_keeps_clear_of_the_frame(aspect: float) -> None:
     flat = flat_plate(OURS, CoverOptions(), 300 * aspect, 300).levels[0]
     h, w = flat.shape[:2]
     u = min(h, w) / 220
-    ring = flat[round(11 * u) : -round(11 * u), round(11 * u) : round(20 * u)]
+    ring = flat[round(15 * u) : -round(15 * u), round(15 * u) : round(22 * u)]
     assert ring.min() > 200
 
 

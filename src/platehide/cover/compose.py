@@ -15,7 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from platehide.cover.layout import flat_plate
 from platehide.cover.look import GAMMA, PlateLook, measure
-from platehide.cover.shape import clip_to_picture, covering_quad, inward_distance, with_margin
+from platehide.cover.shape import (
+    clip_to_picture,
+    covering_quad,
+    grown,
+    inward_distance,
+    with_margin,
+)
 from platehide.cover.template import Cover, CoverOptions
 from platehide.geometry import hull_box, plate_height
 from platehide.pixels import Box, Patch, PixelSource
@@ -72,7 +78,9 @@ def cover_plate(
         layer, edge_px = _blurred(region, plate_height(target), options.strength), 1.5
     else:
         look = measure(region, plate - origin, opaque)
-        layer = render(look, target - origin, (region.shape[1], region.shape[0]), cover, options)
+        # The design is drawn out to where the soft edge begins, a pixel beyond the polygon.
+        drawn = grown(target - origin, 1.0)
+        layer = render(look, drawn, (region.shape[1], region.shape[0]), cover, options)
         edge_px = 1.0 + 1.2 * look.blur_px
     return Covered(_blend(region, layer, depth, edge_px=edge_px, box=box, frame=frame), painted)
 

@@ -11,6 +11,7 @@ import functools
 import math
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 from xml.etree import ElementTree
 
 import cv2
@@ -26,6 +27,10 @@ MIN_ASPECT, MAX_ASPECT = 0.8, 6.5
 STRETCH = 1.15
 SMALL_PLATE_PX = 48
 """Below this width our lettering could not be read; the mark stands alone and larger."""
+FRAMED_PX = 34
+"""Below this height a frame line would be thinner than a pixel; the plate gets a toned edge."""
+
+_Detail = Literal["mark", "word", "frame"]
 
 _BUCKET = 0.08  # step of ln(aspect): a layout is reused within ±4 %
 _HEIGHT = 220.0
@@ -33,6 +38,7 @@ _SIZES = (512, 1040, 2080)
 
 _PANEL = {"light": (244, 245, 247), "dark": (30, 36, 46)}
 _INK = {"light": (23, 50, 79), "dark": (233, 238, 245)}
+_EDGE = {"light": "#b9c1cc", "dark": "#59616f"}  # of plates too small for a frame
 _DARK = {"#f4f5f7": "#1e242e", "#17324f": "#e9eef5"}
 
 
@@ -67,11 +73,14 @@ def flat_plate(cover: Cover, options: CoverOptions, width: float, height: float)
     bucket = round(math.log(aspect) / _BUCKET)
     size = next((s for s in _SIZES if s >= 1.2 * max(width, height)), _SIZES[-1])
     # The margin changes nothing on the flat cover: do not lay it out again for a grown one.
-    return _build(cover, replace(options, margin=0.0), bucket, size, width < SMALL_PLATE_PX)
+    detail = "mark" if width < SMALL_PLATE_PX else "word" if height < FRAMED_PX else "frame"
+    return _build(cover, replace(options, margin=0.0), bucket, size, detail)
 
 
 @functools.lru_cache(maxsize=64)
-def _build(cover: Cover, options: CoverOptions, bucket: int, size: int, small: bool) -> FlatPlate:
+def _build(
+    cover: Cover, options: CoverOptions, bucket: int, size: int, detail: _Detail
+) -> FlatPlate:
     aspect = math.exp(bucket * _BUCKET)
     if aspect >= 1:
         wh = size, max(8, round(size / aspect))
@@ -79,12 +88,12 @@ def _build(cover: Cover, options: CoverOptions, bucket: int, size: int, small: b
         wh = max(8, round(size * aspect)), size
     if options.style == "solid":
         ground = _PANEL[options.variant]
-        plate = _with_text(_panel(wh, options), options, small)
+        plate = _with_text(_panel(wh, options, detail), options, detail)
     elif cover.vector is not None:
         ground = _PANEL[options.variant]
-        plate = _set_vector(cover.vector, wh, options, small)
+        plate = _set_vector(cover.vector, wh, options, detail)
     else:
-        plate, ground = _set_bitmap(cover.design, wh, options)
+        plate, ground = _set_bitmap(cover.design, wh, options, detail)
     levels = [np.ascontiguousarray(plate)]
     while min(levels[-1].shape[:2]) > 8:
         h, w = levels[-1].shape[:2]
@@ -107,16 +116,23 @@ def _over(base: ImageArray, art: RgbaArray, x: int, y: int) -> ImageArray:
     return out
 
 
-def _panel(wh: tuple[int, int], options: CoverOptions, body: str = "") -> ImageArray:
-    """A plain plate with a thin frame, and ``body`` (SVG in px) on it."""
+def _panel(
+    wh: tuple[int, int], options: CoverOptions, detail: _Detail, body: str = ""
+) -> ImageArray:
+    """A plain plate, with a thin frame or a toned edge, and ``body`` (SVG in px) on it."""
     w, h = wh
     u = min(h, w) / _HEIGHT
     panel, ink = ("#{:02x}{:02x}{:02x}".format(*c[options.variant]) for c in (_PANEL, _INK))
+    frame = (
+        f'<rect x="{9 * u}" y="{9 * u}" width="{w - 18 * u}" height="{h - 18 * u}" rx="{6 * u}"'
+        f' fill="none" stroke="{ink}" stroke-width="{7 * u}"/>'
+        if detail == "frame"
+        else f'<rect width="{w}" height="{h}" fill="none" stroke="{_EDGE[options.variant]}"'
+        f' stroke-width="{20 * u}"/>'
+    )
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
-        f'<rect width="{w}" height="{h}" fill="{panel}"/>'
-        f'<rect x="{6 * u}" y="{6 * u}" width="{w - 12 * u}" height="{h - 12 * u}" rx="{6 * u}"'
-        f' fill="none" stroke="{ink}" stroke-width="{7 * u}"/>{body}</svg>'
+        f'<rect width="{w}" height="{h}" fill="{panel}"/>{frame}{body}</svg>'
     )
     rgb = np.ascontiguousarray(render_svg_text(svg, wh, fonts=False)[..., :3])
     if (rgb.shape[1], rgb.shape[0]) == wh:
@@ -125,8 +141,8 @@ def _panel(wh: tuple[int, int], options: CoverOptions, body: str = "") -> ImageA
     return np.asarray(cv2.resize(rgb, wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _with_text(plate: ImageArray, options: CoverOptions, small: bool) -> ImageArray:
-    if not options.text or small:
+def _with_text(plate: ImageArray, options: CoverOptions, detail: _Detail) -> ImageArray:
+    if not options.text or detail == "mark":
         return plate
     h, w = plate.shape[:2]
     art = letter(
@@ -145,11 +161,13 @@ def _group(vector: str, name: str) -> tuple[str, tuple[float, float, float, floa
     raise ValueError(f"the vector cover has no group {name!r}")
 
 
-def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: bool) -> ImageArray:
+def _set_vector(
+    vector: str, wh: tuple[int, int], options: CoverOptions, detail: _Detail
+) -> ImageArray:
     """Our own design: mark and word side by side or stacked, whichever letters larger."""
     w, h = wh
     u = min(w, h) / _HEIGHT
-    room_w, room_h = w - 56 * u, h - 52 * u
+    room_w, room_h = w - 62 * u, h - 58 * u
     mark, mark_box = _group(vector, "mark")
     word, word_box = _group(vector, "word")
     text: RgbaArray | None = None
@@ -167,7 +185,7 @@ def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: 
         room_w / max(stacked_mark, word_size[0]),
         room_h / (stacked_mark + stacked_gap + word_size[1]),
     )
-    if small:
+    if detail == "mark":
         k = min(h - 30 * u, 0.55 * w) / mark_size
         places = [("mark", (w - mark_size * k) / 2, (h - mark_size * k) / 2, k)]
     elif side >= stacked:
@@ -203,7 +221,7 @@ def _set_vector(vector: str, wh: tuple[int, int], options: CoverOptions, small: 
     body = "".join(parts)
     if options.variant == "dark":
         body = re.sub("|".join(_DARK), lambda m: _DARK[m.group(0)], body)
-    plate = _panel(wh, options, body)
+    plate = _panel(wh, options, detail, body)
     return plate if lettering is None else _over(plate, *lettering)
 
 
@@ -226,14 +244,14 @@ def _border_colour(design: RgbaArray) -> tuple[int, int, int] | None:
 
 
 def _set_bitmap(
-    design: RgbaArray, wh: tuple[int, int], options: CoverOptions
+    design: RgbaArray, wh: tuple[int, int], options: CoverOptions, detail: _Detail
 ) -> tuple[ImageArray, tuple[int, int, int]]:
     """Any other design, and the colour of the ground it stands on."""
     w, h = wh
     border = _border_colour(design)
     ground = border or _PANEL[options.variant]
     if border is None:
-        plate = _panel(wh, options)
+        plate = _panel(wh, options, detail)
         inset = 0.08 * min(w, h)  # a free-standing logo keeps clear of the frame
     else:
         plate = np.full((h, w, 3), ground, dtype=np.uint8)

@@ -64,7 +64,8 @@ def measure(region: ImageArray, quad: FloatArray, inside: NDArray[np.bool_]) -> 
         linear, luma = linear * lift[..., None], luma * lift
     level, slope_u, slope_v = _plane(luma)
     ring_level, ring_cast, noise = _surroundings(region, inside)
-    gains = _light_colour(_cast_of(linear, luma), ring_cast)
+    plate_cast, ground_cast = _cast_of(linear, luma, 65, 95), _cast_of(linear, luma, 40, 80)
+    gains = _light_colour(plate_cast, ground_cast, ring_cast)
     # A dark plate (white on black) hides how light the scene is; white paint would be at least
     # as bright as most of what surrounds the plate.
     level = float(np.clip(max(level, ring_level), MIN_GAIN, MAX_GAIN))
@@ -87,15 +88,22 @@ def _beyond(shadow: Shadow) -> NDArray[np.bool_]:
     return np.asarray(shadow.normal[0] * u + shadow.normal[1] * v > shadow.offset)
 
 
-def _light_colour(plate: NDArray[np.float64], ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gains of R, G, B (mean luma 1) from the log casts of the plate and of what surrounds it.
+def _light_colour(
+    plate: NDArray[np.float64], ground: NDArray[np.float64], ring: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Gains of R, G, B (mean luma 1) from log casts: of the plate's bright part, of its middle
+    tones, of what surrounds it.
 
-    A coloured plate is not coloured light. A faint cast of the plate is taken for light; of a
-    strong one only what the surroundings share. Limited either way, so a brand keeps its colours.
+    A coloured plate is not coloured light. Where the middle tones (the ground, be it light or
+    dark) are faint, the plate's cast is taken for light; where they are strong, only what the
+    surroundings share. Limited either way, so a brand keeps its colours.
     """
     same = np.sign(plate) == np.sign(ring)
     shared = np.where(same, np.sign(plate), 0.0) * np.minimum(np.abs(plate), np.abs(ring))
-    trust = float(np.clip(1.5 - 1.6 * np.abs(plate).max(), 0.0, 1.0))
+    # Light runs from orange to blue (a black body's), hardly to green or magenta.
+    tint = abs(0.5 * float(ground[0] + ground[2]) - float(ground[1]))
+    trust = float(np.clip(1.5 - 1.6 * np.abs(ground).max(), 0.0, 1.0))
+    trust *= float(np.clip((0.35 - tint) / 0.2, 0.0, 1.0))
     cast = trust * 0.75 * plate + (1.0 - trust) * 0.8 * shared
     gains = np.exp(np.clip(cast, -0.32, 0.32))
     return np.asarray(gains / float(gains @ _LUMA), dtype=np.float64)
@@ -160,10 +168,12 @@ def _log_cast(colour: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.log(np.maximum(colour.astype(np.float64), 1e-3) / luma)
 
 
-def _cast_of(linear: NDArray[np.float32], luma: NDArray[np.float32]) -> NDArray[np.float64]:
-    low, high = np.percentile(luma, (65, 95))
-    ground = linear[(luma >= low) & (luma <= high)]
-    return _log_cast(ground.mean(axis=0))
+def _cast_of(
+    linear: NDArray[np.float32], luma: NDArray[np.float32], low: int, high: int
+) -> NDArray[np.float64]:
+    """Log cast of the pixels between two percentiles of brightness."""
+    least, most = np.percentile(luma, (low, high))
+    return _log_cast(linear[(luma >= least) & (luma <= most)].mean(axis=0))
 
 
 def _surroundings(

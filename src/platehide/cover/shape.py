@@ -62,15 +62,19 @@ def _is_fat(quad: FloatArray) -> bool:
     return bool(length.min() >= _MIN_SIDE_PX and thickness >= 0.5)
 
 
-def with_margin(quad: FloatArray, margin: float) -> FloatArray:
-    """``quad`` grown on every side by ``margin`` plate heights, at least 1.5 px.
+def grown(quad: FloatArray, distance_px: float) -> FloatArray:
+    """A convex quad that reaches ``distance_px`` beyond every side of the convex ``quad``.
 
     Very sharp corners are cut (the mitre is limited), never the plate.
     """
+    larger = grow_polygon(quad, distance_px)
+    return larger if is_convex(larger) else covering_quad(larger)
+
+
+def with_margin(quad: FloatArray, margin: float) -> FloatArray:
+    """``quad`` grown on every side by ``margin`` plate heights, at least 1.5 px."""
     height = min(plate_height(quad), float(np.sqrt(area(quad))))
-    distance = max(MIN_MARGIN_PX, margin * height)
-    grown = grow_polygon(quad, distance)
-    return grown if is_convex(grown) else convex_hull(grown)
+    return grown(quad, max(MIN_MARGIN_PX, margin * height))
 
 
 def clip_to_picture(polygon: FloatArray, size_wh: tuple[int, int]) -> FloatArray:
