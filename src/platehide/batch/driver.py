@@ -206,23 +206,23 @@ class _Job:
 
     def _engine(self, photos: int) -> Engine:
         options = self.options
-        workers = min(options.workers or usable_cores(), max(1, photos))
         settings = BatchSettings(
             options.hide,
             self.source.store.url,
             options.destination,
             gallery=self.state.grouping.kind != "off",
-            seconds_a_photo=workers / options.limit_rate if options.limit_rate else 0.0,
         )
         if options.engine == "ray":
             from platehide.batch.ray_engine import RayEngine
 
-            engine: Engine = RayEngine(
-                settings, self.make, workers, self.manifest.store, options.ray_address
+            return RayEngine(
+                settings, self.make, options.workers, options.ray_address, options.limit_rate
             )
-            return engine
         from platehide.batch.processes import ProcessEngine
 
+        workers = min(options.workers or usable_cores(), max(1, photos))
+        pause = workers / options.limit_rate if options.limit_rate else 0.0
+        settings = dataclasses.replace(settings, seconds_a_photo=pause)
         return ProcessEngine(settings, self.make, workers, died=self._tidy)
 
     def _tidy(self, unit: Unit) -> None:
