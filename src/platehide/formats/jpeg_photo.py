@@ -53,8 +53,10 @@ class JpegPixels:
         self._editable = True
 
     def edited(self, patches: Sequence[Patch]) -> bytes | None:
-        """The file with patches (stored pixels) drawn into its own blocks, or ``None`` where that
-        cannot be done without loss."""
+        """The file with patches (stored pixels) drawn into its own blocks.
+
+        ``None`` where that cannot be done without loss.
+        """
         return self._by_editor(lambda editor: editor.edit(patches).data)
 
     def _by_editor(self, use: Callable[[JpegEditor], T]) -> T | None:
