@@ -89,7 +89,7 @@ def test_other_designs_keep_their_aspect_on_the_colour_of_their_border(aspect: f
     flat = flat_plate(cover, CoverOptions(), 100 * aspect, 100).levels[0]
     shown = cv2.resize(flat, (round(300 * aspect), 300), interpolation=cv2.INTER_AREA)
     w, h = mark_box(shown)
-    assert 1 / 1.2 <= w / h <= 1.2
+    assert w / h == pytest.approx(1.0, abs=0.07)
     for y, x in ((2, 2), (2, -3), (-3, 2), (-3, -3)):
         np.testing.assert_allclose(shown[y, x], (250, 210, 30), atol=3)
 
@@ -139,3 +139,12 @@ def test_a_bad_font_file_is_named(tmp_path) -> None:
     path.write_bytes(b"not a font")
     with pytest.raises(UsageError, match=r"brand\.ttf"):
         letter("x", (100, 20), (0, 0, 0), path)
+
+
+def test_a_design_of_nearly_the_plates_shape_fills_it() -> None:
+    design = np.full((110, 520, 4), 255, np.uint8)
+    design[..., :3] = (250, 210, 30)
+    design[20:90, 40:480, :3] = BLUE
+    flat = flat_plate(Cover("plate", design), CoverOptions(), 300 * 4.4, 300).levels[0]
+    shown = cv2.resize(flat, (520, 110), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(mark_box(shown), (440, 70), atol=3)

@@ -1,8 +1,8 @@
 """Lay a design out for the shape of a plate: an opaque flat plate, ready to be warped.
 
 A logo is never stretched into ugliness. Our own design is vector and is set anew for every
-aspect; any other design keeps its aspect within ±15 % and stands on a plate of the colour of its
-own border.
+aspect; any other design keeps its aspect and stands on a plate of the colour of its own border
+(a design that is nearly the plate's shape fills it).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MIN_ASPECT, MAX_ASPECT = 0.8, 6.5
 """Apparent width : height of a plate for which a layout of its own is made."""
 
 STRETCH = 1.15
+"""A design that is a plate by itself may fill a plate whose aspect is this near to its own."""
 SMALL_PLATE_PX = 48
 """Below this width our lettering could not be read; the mark stands alone and larger."""
 FRAMED_PX = 34
@@ -267,8 +268,8 @@ def _set_bitmap(
         room_w, room_h = (0.38 * w, 0.84 * h) if beside else (0.88 * w, 0.54 * h)
     dh, dw = design.shape[:2]
     kx, ky = room_w / dw, room_h / dh
-    k = min(kx, ky)
-    kx, ky = min(kx, k * STRETCH), min(ky, k * STRETCH)
+    if border is None or text is not None or max(kx, ky) > STRETCH * min(kx, ky):
+        kx = ky = min(kx, ky)
     size = max(1, min(w, round(dw * kx))), max(1, min(h, round(dh * ky)))
     art = _resize_rgba(design, size)
     if text is None:
