@@ -15,7 +15,7 @@ and counts for nothing.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +105,10 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
 def _number(value: object, name: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         _fail(where, f"'{name}' must be a number, got {value!r}")
-    number = float(value)
-    if not math.isfinite(number):
-        _fail(where, f"'{name}' must be finite, got {value!r}")
-    return number
+    # An integer literal may be too long for a float.
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        _fail(where, f"'{name}' must be finite, got {str(value)[:40]}")
+    return float(value)
 
 
 def _size(row: Mapping[str, Any], key: str, where: str) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,8 +29,8 @@ def _mapping(value: object, where: str) -> Mapping[str, Any]:
 def _number(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         _fail(where, f"must be a number, got {value!r}")
-    if not math.isfinite(value):
-        _fail(where, f"must be finite, got {value!r}")
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        _fail(where, f"must be finite, got {str(value)[:40]}")
     return float(value)
 
 
