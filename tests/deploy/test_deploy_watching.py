@@ -25,7 +25,17 @@ from typing import Any
 
 import pytest
 import yaml
-from deploy_tools import DEPLOY, ROOT, alerts, documents, metric_names, rule_expressions
+from deploy_tools import (
+    DEPLOY,
+    ROOT,
+    alerts,
+    analysis_metrics,
+    analysis_query,
+    documents,
+    metric_names,
+    rule_expressions,
+    succeeds,
+)
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 needs_prometheus = pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus")
@@ -205,7 +215,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         "scrape_configs": [
             {
                 "job_name": "platehide",
-                "static_configs": [{"targets": [f"127.0.0.1:{p}" for p in ports[:2]]}],
+                "static_configs": [
+                    {"targets": [f"127.0.0.1:{port}"], "labels": {"pod_template_hash": version}}
+                    for port, version in zip(ports, ("old", "new"), strict=False)
+                ],
             }
         ],
     }
@@ -295,6 +308,20 @@ def test_every_metric_in_rules_and_dashboards_is_served(
     used = metric_names(rule_expressions()) | metric_names(dashboards())
     assert len(used) > 20
     assert not used - served
+
+
+def test_canary_analysis_on_live_data(watched: Watched) -> None:
+    """Two versions that answer alike pass; a version that Prometheus knows nothing of fails."""
+    values = {"stable": "old", "window": "1m", "least-photos": "20"}
+    for metric in analysis_metrics():
+        condition = metric["successCondition"]
+        rows = watched.query(analysis_query(metric, canary="new", **values))
+        result = [float(row["value"][1]) for row in rows]
+        assert len(result) == 1 and math.isfinite(result[0]), metric["name"]
+        if metric["name"] != "p95":  # the time is this machine's
+            assert succeeds(condition, result, values), (metric["name"], result)
+        rows = watched.query(analysis_query(metric, canary="unknown", **values))
+        assert not succeeds(condition, [float(row["value"][1]) for row in rows], values)
 
 
 def test_no_alert_fires_on_a_healthy_service(watched: Watched) -> None:
