@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from platehide.annotate.auth import SESSION_COOKIE
@@ -139,12 +140,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        started = False
+        size = 0
 
         async def guarded_send(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 present = {k.lower() for k, _ in message["headers"]}
                 extra = [h for h in self.headers if h[0] not in present]
                 if scope["path"].startswith("/api/") and b"cache-control" not in present:
@@ -169,7 +168,6 @@ class Guard:
                 guarded_send, 413, {"error": "the body is too large", "code": "too_large"}
             )
             return
-        size = 0
 
         async def counted_receive() -> Message:
             nonlocal size
@@ -180,12 +178,16 @@ class Guard:
                     raise _TooLarge
             return message
 
-        try:
-            await self.app(scope, counted_receive, guarded_send)
-        except _TooLarge:
-            if not started:
-                body = {"error": "the body is too large", "code": "too_large"}
-                await _answer(guarded_send, 413, body)
+        async def checked_send(message: Message) -> None:
+            # The framework turns the exception above into an answer of its own: not that one.
+            if size <= limit:
+                await guarded_send(message)
+
+        with suppress(_TooLarge):
+            await self.app(scope, counted_receive, checked_send)
+        if size > limit:
+            body = {"error": "the body is too large", "code": "too_large"}
+            await _answer(guarded_send, 413, body)
 
 
 async def _answer(

@@ -127,7 +127,8 @@ class StoreServer:
 
     def submit(self, worker: str, offer: Offer, answer: Answer, now: float) -> None:
         """See ``SimServer``. Like the page, it keeps corners on the photo; what the server
-        refuses to take (a folded outline of a random bot) is skipped."""
+        refuses to take (a folded outline of a random bot) is skipped.
+        """
         self.now = now
         photo = self._world.photos.get(offer.photo) or self._world.controls[offer.photo]
         body: dict[str, Any] = {"skip": True}

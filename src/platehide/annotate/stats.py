@@ -315,7 +315,8 @@ def disagreements(
     db: Database, project_id: str, *, status: str = "", limit: int = 50, offset: int = 0
 ) -> dict[str, Any]:
     """Photos whose answers differ most, each with every answer and the label beside it;
-    ``status`` picks ``open``, ``agreed`` or ``escalated`` ones."""
+    ``status`` picks ``open``, ``agreed`` or ``escalated`` ones.
+    """
     s, p, g, a, u = (
         schema.photo_state,
         schema.photos,
