@@ -11,7 +11,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from formats_torture import ICC, animation, encode, exif_block, outside, patch, scene
+from formats_torture import (
+    ICC,
+    SECRET_JPEG,
+    animation,
+    encode,
+    exif_block,
+    finds_secret,
+    outside,
+    patch,
+    riff_chunk,
+    scene,
+)
 from PIL import Image, ImageOps
 
 from platehide.errors import ImageError
@@ -296,6 +307,17 @@ def test_data_behind_the_last_pixel_is_dropped() -> None:
         )
         assert not inflated.unused_data
         assert np.array_equal(by_pillow(finished.data), by_pillow(png))
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_picture_behind_the_last_pixel_of_a_webp_is_dropped(lossless: bool) -> None:
+    data = encode(scene(), "WEBP", lossless=lossless)
+    kind, coded = data[12:16], data[20:] + SECRET_JPEG
+    body = b"WEBP" + riff_chunk(kind, coded)
+    hidden = b"RIFF" + struct.pack("<I", len(body)) + body
+    finished = open_photo(hidden).write([], WriteOptions())
+    assert not finds_secret(finished.data)
+    assert finished.edit == ("untouched" if lossless else "reencoded")
 
 
 @pytest.mark.parametrize("colours", [2, 16, 100, 256])

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from platehide.errors import ImageError
+from platehide.metadata.embedded import holds_picture
 from platehide.metadata.gif_blocks import walk_gif, write_gif
 from platehide.metadata.icc import usable_profile, well_formed_profile
 from platehide.metadata.jpeg_scrub import header_segments, picture_bytes, read_metadata
@@ -189,8 +190,21 @@ def test_tiff_directories_in_a_circle_are_refused() -> None:
 def test_profiles() -> None:
     assert usable_profile(b"anything")
     assert not usable_profile(b"")
-    assert not usable_profile(b"x" * 100 + b"\xff\xd8\xff\xe0")
+    assert not usable_profile(b"x" * 100 + picture("JPEG"))
+    assert usable_profile(b"x" * 100 + b"\xff\xd8\xff\xe0" + b"x" * 100)  # chance
     assert not usable_profile(bytes(9 << 20))
     proper = struct.pack(">I", 132) + bytes(32) + b"acsp" + bytes(92)
     assert well_formed_profile(proper)
     assert not well_formed_profile(proper + b"\0")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_embedded_pictures_are_recognised(kind: str) -> None:
+    assert holds_picture(b"abc" + picture(kind) + b"abc")
+    assert holds_picture(picture(kind))
+
+
+def test_random_bytes_hold_no_picture() -> None:
+    rng = np.random.default_rng(3)
+    assert not any(holds_picture(rng.bytes(1 << 20)) for _ in range(8))
+    assert not any(holds_picture(b"\xff\xd8\xff\xe0" + rng.bytes(64)) for _ in range(300))

@@ -59,7 +59,8 @@ class GifPhoto:
             covered.append(mask)
         images, exact = _stored_anew(self._layout.images, canvases, covered)
         layout = replace(self._layout, images=images, palette=b"", screen=b"\x70\0\0")
-        edit: EditMode = "lossless" if exact else "reencoded"
+        unchanged: EditMode = "lossless" if patches else "untouched"
+        edit = unchanged if exact else "reencoded"
         return FinishedPhoto(write_gif(layout), MEDIA_TYPE, edit, removed)
 
 

@@ -17,6 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from platehide.errors import ImageError
 from platehide.formats.guard import decoding
+from platehide.formats.raster import to_grey
 from platehide.metadata.jpeg_walk import Frame
 from platehide.pixels import Patch
 from platehide.types import ImageArray
@@ -112,13 +113,6 @@ def _paint(stored: ImageArray, patches: Sequence[Patch], mode: str) -> ImageArra
             pixels = np.dstack([255 - pixels, np.zeros(pixels.shape[:2], np.uint8)])
         out[y0:y1, x0:x1][patch.changed] = pixels[patch.changed]
     return out
-
-
-def to_grey(rgb: ImageArray) -> ImageArray:
-    """``(H, W)`` luma by ITU-R BT.601, rounded, as JPEG defines it."""
-    weights = np.array([0.299, 0.587, 0.114])
-    grey: ImageArray = np.rint(rgb @ weights).astype(np.uint8)
-    return grey
 
 
 def _save(image: Image.Image, options: dict[str, Any]) -> bytes:

@@ -34,6 +34,7 @@ from platehide.metadata.png_chunks import (
     write_png,
 )
 from platehide.pixels import ArrayPixels, Patch
+from platehide.types import EditMode
 
 MEDIA_TYPE = "image/png"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -74,7 +75,8 @@ class PngPhoto:
         layout = _stored_anew(self._layout, canvases)
         same = layout.header.colour == self._layout.header.colour
         data = write_png(layout, keep=keep, same_samples=same)
-        return FinishedPhoto(data, MEDIA_TYPE, "lossless", removed)
+        edit: EditMode = "lossless" if patches else "untouched"
+        return FinishedPhoto(data, MEDIA_TYPE, edit, removed)
 
 
 def open_png(data: bytes, *, max_pixels: int) -> PngPhoto:

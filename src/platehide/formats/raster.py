@@ -33,6 +33,12 @@ def rgb8(samples: Samples) -> ImageArray:
     return np.ascontiguousarray(colour)
 
 
+def to_grey(rgb: ImageArray) -> ImageArray:
+    """``(H, W)`` luma by ITU-R BT.601, rounded, as JPEG defines it."""
+    grey: ImageArray = np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    return grey
+
+
 def painted(samples: Samples, patches: Iterable[Patch]) -> Samples:
     """A copy with the patches' changed pixels drawn, fully opaque; the other samples untouched."""
     out = samples.copy()
@@ -42,8 +48,7 @@ def painted(samples: Samples, patches: Iterable[Patch]) -> Samples:
         x0, y0, x1, y1 = patch.box
         pixels: Samples = patch.pixels
         if channels <= 2:
-            weights = np.array([0.299, 0.587, 0.114])  # luma, ITU-R BT.601
-            pixels = np.rint(pixels @ weights).astype(np.uint8)[:, :, None]
+            pixels = to_grey(patch.pixels)[:, :, None]
         if samples.dtype == np.uint16:
             pixels = pixels.astype(np.uint16) * 257
         if channels in (2, 4):

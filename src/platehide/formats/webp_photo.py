@@ -23,6 +23,7 @@ from platehide.formats.raster import (
     without_needless_alpha,
 )
 from platehide.image_io import FinishedPhoto, WriteOptions
+from platehide.metadata.embedded import holds_picture
 from platehide.metadata.webp_riff import (
     WebpImage,
     WebpLayout,
@@ -46,9 +47,13 @@ class WebpPhoto:
         self._layout = layout
         self._lossless = all(image.kind == b"VP8L" for image in layout.images)
         self._canvases = _decode_still(layout) if layout.animation is None else _animate(layout)
-        self._must_rewrite = layout.animation is not None and any(
-            image.has_alpha and hides_colour(_decode_still(_alone(layout, image))[0])
-            for image in layout.images
+        # a decoder stops at the last pixel and never sees what stands behind it
+        self._must_rewrite = any(holds_picture(i.data + i.alpha) for i in layout.images) or (
+            layout.animation is not None
+            and any(
+                image.has_alpha and hides_colour(_decode_still(_alone(layout, image))[0])
+                for image in layout.images
+            )
         )
         orientation = layout.exif.orientation
         self.frames: Sequence[ArrayPixels] = tuple(
@@ -69,7 +74,8 @@ class WebpPhoto:
             for index, canvas in enumerate(self._canvases)
         ]
         data = write_webp(replace(self._layout, images=self._coded(canvases)), keep=keep)
-        edit: EditMode = "lossless" if self._lossless else "reencoded"
+        exact: EditMode = "lossless" if patches else "untouched"
+        edit = exact if self._lossless else "reencoded"
         return FinishedPhoto(data, MEDIA_TYPE, edit, removed)
 
     def _coded(self, canvases: Sequence[Samples]) -> tuple[WebpImage, ...]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from platehide.metadata.embedded import holds_picture
 
-_PICTURE = re.compile(
-    rb"\xff\xd8\xff[\xc0-\xcf\xdb\xe0-\xef\xfe]|\x89PNG\r\n\x1a\n|RIFF....WEBP|ftyp(?:heic|avif|mp42)",
-    re.DOTALL,
-)
 MAX_PROFILE = 8 << 20
 
 
@@ -16,7 +12,7 @@ def usable_profile(profile: bytes) -> bool:
 
     A profile is not judged otherwise: its bytes are the colour of every pixel.
     """
-    return 0 < len(profile) <= MAX_PROFILE and not _PICTURE.search(profile)
+    return 0 < len(profile) <= MAX_PROFILE and not holds_picture(profile)
 
 
 def well_formed_profile(profile: bytes) -> bool:
