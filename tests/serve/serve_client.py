@@ -69,7 +69,7 @@ class Running:
     port: int = 0
 
     def __enter__(self) -> Running:
-        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
+        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
         env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **self.environment}
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / self.script), "--port", "0", *self.arguments],

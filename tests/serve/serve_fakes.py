@@ -1,4 +1,4 @@
-"""A detector that knows its answers by the photo's width, and a server process around it."""
+"""A detector of pink plates, and a server process around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from platehide.detection import Findings
 from platehide.pixels import PixelSource
@@ -20,9 +20,21 @@ from platehide.types import Detection
 PLATE, NONE, UNSURE, BUG, SLOW, TWO = 320, 321, 322, 323, 324, 325
 
 
+PINK = (250, 20, 250)
+
+
+def plate_quads(width: int, height: int) -> list[np.ndarray]:
+    """Where ``jpeg`` draws its plates, TL TR BR BL."""
+    corners = np.array([[0.4, 0.6], [0.6, 0.6], [0.6, 0.66], [0.4, 0.66]])
+    quads = [corners * [width, height]]
+    if width == NONE:
+        return []
+    return quads + ([(corners - [0.3, 0.2]) * [width, height]] if width == TWO else [])
+
+
 @dataclass(frozen=True)
 class FakeDetector:
-    """One plate in the middle of the photo; other widths have other answers."""
+    """Finds the pink plates of ``jpeg``; some widths make it behave in other ways."""
 
     model: str
     work_seconds: float = 0.0
@@ -33,15 +45,15 @@ class FakeDetector:
         time.sleep(3.0 if width == SLOW else self.work_seconds)
         if width == BUG:
             raise RuntimeError("a bug")
-        quad = np.array([[0.4, 0.6], [0.6, 0.6], [0.6, 0.66], [0.4, 0.66]]) * [width, height]
-        plate = Detection(quad + self.shift * width, 0.9)
-        if width == NONE or (conf is not None and conf > 0.9):
-            return Findings(())
+        found = []
+        for index, quad in enumerate(plate_quads(width, height)):
+            x, y = quad.mean(axis=0).astype(int)
+            seen = source.region((int(x) - 3, int(y) - 3, int(x) + 3, int(y) + 3)).mean((0, 1))
+            if np.abs(seen - PINK).max() < 60:
+                found.append(Detection(quad + self.shift * width, 0.9 - 0.1 * index))
         if width == UNSURE:
-            return Findings((), (Detection(quad, 0.4),))
-        if width == TWO:
-            return Findings((plate, Detection(quad - [0.3 * width, 0.2 * height], 0.8)))
-        return Findings((plate,))
+            return Findings((), tuple(found))
+        return Findings(tuple(d for d in found if conf is None or d.confidence >= conf))
 
 
 @dataclass(frozen=True)
@@ -67,10 +79,12 @@ class FakeSource:
 
 
 def jpeg(width: int = PLATE, height: int = 240, seed: int = 0) -> bytes:
-    """A small noisy JPEG; its width decides what the fake detector says."""
+    """A small noisy JPEG with pink plates; its width decides what the fake detector says."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(60, 200, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
     picture = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
+    for quad in plate_quads(width, height):
+        ImageDraw.Draw(picture).polygon([tuple(p) for p in quad], fill=PINK)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=90)
     return out.getvalue()

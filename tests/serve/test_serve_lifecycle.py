@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from serve_client import HERE, Running, ask
-from serve_fakes import jpeg
+from serve_client import Running, ask
+from serve_fakes import FakeSource, jpeg
+
+from platehide.errors import UsageError
+from platehide.serve import server, supervisor
+from platehide.serve.settings import Settings
 
 
 def worker_pids(running: Running) -> list[int]:
@@ -104,9 +107,9 @@ def test_a_killed_worker_loses_only_its_own_requests_and_comes_back() -> None:
         assert len(load.lost) <= 4
         assert len(load.statuses) > 30
         assert set(load.statuses) <= {200, 503}
-        assert running.events("worker_died")[0]["exitcode"] == -9
         while len(running.events("ready")) < 3:
             time.sleep(0.05)
+        assert running.events("worker_died")[0]["exitcode"] == -9
         assert victim not in worker_pids(running)
         assert len(worker_pids(running)) == 2
         # counters of the dead worker stay in the sum, its gauges go
@@ -137,30 +140,30 @@ def test_a_model_that_cannot_be_loaded_ends_the_service(workers: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("wrong", "text"),
     [
-        (["--model", "missing"], "no model"),
-        (["--cover", "nope"], "no such cover id"),
-        (["--covers-dir", "/nope"], "no such folder"),
-        (["--api-keys", "/nope"], "API keys"),
-        (["--job-store", "mysql://x"], "--job-store"),
-        (["--max-body", "much"], "not a size"),
-        (["--candidate-mode", "split"], "needs a candidate"),
-        (["--fetch-ports", "http"], "not port numbers"),
+        ({"model": "missing"}, "no model"),
+        ({"cover": "nope"}, "no such cover id"),
+        ({"covers_dir": "/nope"}, "no such folder"),
+        ({"api_keys": "/nope"}, "API keys"),
+        ({"job_store": "mysql://x"}, "--job-store"),
+        ({"job_store": "sqlite:////nope/jobs.sqlite"}, "--job-store"),
+        ({"fetch_ports": "http"}, "not port numbers"),
+        ({"fetch_networks": "10.0.0.1/8"}, "--fetch-networks"),
+        ({"exposure_log": "/nope/log", "candidate": "b", "candidate_mode": "split"}, "--exposure"),
+        ({"candidate": "fake", "candidate_mode": "shadow"}, "that is the current model"),
+        ({"host": "256.1.1.1"}, "cannot listen"),
     ],
 )
-def test_usage_errors_are_told_at_once(arguments: list[str], text: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(HERE / "serve_fakes.py"), "--port", "0", *arguments],
-        capture_output=True, text=True, timeout=30, check=False, env=os.environ | {"PYTHONPATH": str(HERE)},
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert f"UsageError: {text}" in done.stderr or text in done.stderr
+def test_usage_errors_are_told_at_once(
+    wrong: dict[str, str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "configure_logging", lambda level: None)
+    monkeypatch.setattr(server, "configure_logging", lambda level: None)
+    with pytest.raises(UsageError, match=text):
+        supervisor.serve(Settings(port=0, **wrong), FakeSource())
 
 
 def test_a_taken_port_is_a_usage_error(service: Running) -> None:
-    done = subprocess.run(
-        [sys.executable, str(HERE / "serve_fakes.py"), "--port", str(service.port)],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert "Address already in use" in done.stderr
+    with pytest.raises(UsageError, match=f"port {service.port}: Address already in use"):
+        supervisor.bind("127.0.0.1", service.port)

@@ -12,6 +12,7 @@ Everything here runs on the event loop's thread; only the work itself runs on wo
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import itertools
 import logging
@@ -270,13 +271,11 @@ class Pool:
             self._idle.clear()
             begin = time.perf_counter()
             job = asyncio.get_running_loop().run_in_executor(self._executor, task.call)
-            job.add_done_callback(
-                lambda done, t=task, b=background, s=begin: self._done(t, done, b, s)
-            )
+            job.add_done_callback(functools.partial(self._done, task, background, begin))
         self._telemetry.working.set(self._working)
         self._depth()
 
-    def _done(self, task: _Task, done: asyncio.Future[Any], background: bool, begin: float) -> None:
+    def _done(self, task: _Task, background: bool, begin: float, done: asyncio.Future[Any]) -> None:
         self._working -= 1
         self._background -= background
         self._gate.measured(time.perf_counter() - begin)

@@ -192,7 +192,10 @@ class JobStore:
             if row is None:
                 return None
             options = db.scalar(sa.select(_jobs.c.options).where(_jobs.c.id == row.job))
-        return Claim(*row[:7], options=json.loads(options or "{}"))
+        return Claim(
+            row.seq, row.job, row.idx, row.name, row.url, row.upload, row.attempts,
+            json.loads(options or "{}"),
+        )  # fmt: skip
 
     def renew(self, claim: Claim, lease: float) -> None:
         """Keep a claimed photo for another ``lease`` seconds."""

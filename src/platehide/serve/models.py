@@ -28,6 +28,7 @@ from platehide.types import Detection, FloatArray, HideResult, as_quad
 Verify = Literal["full", "fast", "off"]
 MANUAL_MODEL = "manual@1"
 MAX_QUADS = 50
+_WARM_UP_PLATE = ((490, 600), (790, 600), (790, 670), (490, 670))
 
 
 class ModelSource(Protocol):
@@ -117,6 +118,12 @@ class Models:
             if result.status == "error":
                 raise RuntimeError(f"{name} could not answer the warm-up photo: {result.error}")
             self._hiders[name] = hider
+        plate = as_quad(_WARM_UP_PLATE)
+        for cover in self.covers.by_id.values():  # lays the design out once, reads the fonts
+            cover_quads(
+                picture, [plate], cover, self._default_options,
+                write=WriteOptions(), max_pixels=self._settings.max_pixels,
+            )  # fmt: skip
 
     @property
     def loaded(self) -> tuple[str, ...]:

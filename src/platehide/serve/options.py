@@ -26,7 +26,7 @@ class HideOptions:
     image_base64: bool
 
 
-def hide_options(  # noqa: PLR0917 - a list of query parameters
+def hide_options(
     model: Annotated[
         str | None, Query(max_length=128, description="NAME or NAME@VERSION of a loaded model")
     ] = None,

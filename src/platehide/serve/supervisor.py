@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -112,18 +113,17 @@ class _Supervisor:
         for _ in range(self._settings.workers):
             self._start()
         code = 0
-        while not self._stopping:
+        while not code and not self._stopping:
             wait([worker.process.sentinel for worker in self._workers], timeout=0.5)
-            dead = [w for w in self._workers if w.process.exitcode is not None]
-            if self._stopping:
-                break
-            for worker in dead:
-                code = self._bury(worker)
-                if code:
-                    self._stopping = 1
-                    break
+            code = self._replace_dead()
         self._stop()
         return code
+
+    def _replace_dead(self) -> int:
+        for worker in [w for w in self._workers if w.process.exitcode is not None]:
+            if not self._stopping and (code := self._bury(worker)):
+                return code
+        return 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -164,7 +164,8 @@ class _Supervisor:
         from prometheus_client import multiprocess
 
         if worker.process.pid is not None:
-            multiprocess.mark_process_dead(worker.process.pid, str(self._metrics))
+            forget: Callable[[int, str], None] = multiprocess.mark_process_dead
+            forget(worker.process.pid, str(self._metrics))
 
     def _stop(self) -> None:
         self._listener.close()

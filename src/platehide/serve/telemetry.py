@@ -24,7 +24,7 @@ from prometheus_client import multiprocess
 from platehide import geometry
 from platehide.types import HideResult
 
-prom.disable_created_metrics()
+prom.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 OUTCOMES = ("hidden", "none", "unsure", "error")
 STAGES = ("decode", "detect", "cover", "encode", "verify", "total")

@@ -7,6 +7,7 @@ data and no addresses go into a span.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -89,12 +90,12 @@ def _provider_from_environment() -> Any:
     from opentelemetry import trace
 
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        exporter = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError:
         return trace.get_tracer_provider()
     provider = TracerProvider(resource=Resource.create({"service.name": "platehide"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(exporter.OTLPSpanExporter()))
     return provider

@@ -1,0 +1,34 @@
+"""The OpenAPI document is true: schemathesis asks what it promises."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from serve_client import Running
+
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+
+
+@pytest.mark.skipif(
+    not SCHEMATHESIS.exists() and shutil.which("schemathesis") is None, reason="needs schemathesis"
+)
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    with Running(["--max-body", "100k", "--in-flight", "50"]) as running:
+        done = subprocess.run(
+            [
+                str(SCHEMATHESIS), "run", f"http://127.0.0.1:{running.port}/openapi.json",
+                "--max-examples", "12", "--seed", "7", "--no-color", "--workers", "1",
+                "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
+                "response_schema_conformance,response_headers_conformance,unsupported_method",
+                "--exclude-path", "/metrics", "--request-timeout", "10", "--generation-database", "none",
+            ],
+            capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path,
+            env=os.environ | {"NO_COLOR": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        assert running.ask("GET", "/readyz").status == 200
