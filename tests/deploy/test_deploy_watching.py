@@ -251,9 +251,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 f"http://127.0.0.1:{port}/{'-/ready' if port == ports[2] else 'readyz'}", process
             )
         photos = [fakes.jpeg(width) for width in (fakes.PLATE, fakes.NONE, fakes.UNSURE, fakes.TWO)]
-        end = time.monotonic() + 8
+        start = time.monotonic()
         number = 0
-        while time.monotonic() < end:
+        # enough for the sample ratio, and long enough for several scrapes
+        while number < 160 or time.monotonic() < start + 8:
+            assert time.monotonic() < start + 90, f"only {number} photos in 90 s"
             for port in ports[:2]:
                 post(port, photos[number % len(photos)], unit=f"seller-{number}")
             if number % 10 == 0:
