@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from platehide.cli import main
 from platehide.crowd.aggregate import AggregatePolicy, Label, aggregate, aggregate_task
 from platehide.crowd.clusters import structure
 from platehide.crowd.consensus import huber_mean
 from platehide.crowd.judgements import Judgement
-from platehide.geometry import vertex_distance
+from platehide.geometry import order_corners, vertex_distance
 from platehide.types import FloatArray
 
 Make = Callable[..., Judgement]
@@ -292,3 +294,53 @@ def test_command_applies_and_tries_rules(
     assert main(["aggregate", str(source), "-o", str(labels), "--rules", str(rules)]) == 0
     rows = [json.loads(line) for line in labels.read_text().splitlines()]
     assert {r["status"] for r in rows} == {"open"}
+
+
+# --- whatever comes in -----------------------------------------------------------------------
+
+_points = st.lists(st.tuples(st.integers(-50, 700), st.integers(-50, 500)), min_size=4, max_size=4)
+_answers = st.tuples(
+    st.sampled_from(["t1", "t2", "g"]),
+    st.sampled_from(["a", "b", "c", "d", "e", "f"]),
+    st.lists(_points, max_size=4),
+    st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_answers, max_size=30))
+def test_any_answers_give_labels_that_keep_the_rules(
+    rows: list[tuple[str, str, list[list[tuple[int, int]]], bool]],
+) -> None:
+    truth = (np.array([[10.0, 10.0], [110.0, 12.0], [110.0, 34.0], [10.0, 32.0]]),)
+    judgements = [
+        Judgement(
+            task, worker, 640, 480, float(k), 3.0,
+            () if skip else tuple(order_corners(p) for p in plates),
+            skip, truth if task == "g" else None,
+        )
+        for k, (task, worker, plates, skip) in enumerate(rows)
+    ]  # fmt: skip
+    result = aggregate(judgements)
+    assert [x.task for x in result.labels] == sorted({r[0] for r in rows})
+    assert [x.worker for x in result.workers] == sorted({r[1] for r in rows})
+    for label in result.labels:
+        assert 0.0 <= label.posterior <= 1.0 + 1e-9
+        assert label.judgements == len({r[1] for r in rows if r[0] == label.task})
+        if label.status == "agreed":
+            assert label.posterior >= 0.99
+            assert label.judgements >= 2 or label.task == "g"
+        for plate in label.plates:
+            assert np.isfinite(plate.quad).all()
+            assert 0.0 <= plate.agreement <= 1.0
+            assert plate.spread_px >= 0.0
+    for worker in result.workers:
+        assert 0.0 < worker.skill < 1.0
+        assert worker.banned == bool(worker.reason)
+
+
+def test_a_grid_of_plates_wins_nothing(judge_one: Make, quad: FloatArray) -> None:
+    grid = [quad + np.array([x, y]) for x in range(0, 480, 60) for y in range(0, 400, 50)]
+    answers = [judge_one("t", "bot", *grid), judge_one("t", "a", quad), judge_one("t", "b", quad)]
+    label = one([*answers, judge_one("t", "c", quad)])
+    assert (label.status, len(label.plates)) == ("agreed", 1)

@@ -76,7 +76,7 @@ def test_row_is_the_contract_again() -> None:
         ({"answer": {"plates": [[[1, None], *QUAD[1:]]]}}, "must be a number"),
         ({"answer": {"plates": [[[1, 1e12], *QUAD[1:]]]}}, "not on any photo"),
         ({"golden": {}}, "'golden'"),
-        ({"answer": {"plates": [QUAD] * 65}}, "at most 64"),
+        ({"answer": {"plates": [QUAD] * 257}}, "at most 256"),
     ],
 )
 def test_parse_refuses_with_line_and_reason(change: dict[str, object], reason: str) -> None:

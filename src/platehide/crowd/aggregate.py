@@ -205,14 +205,16 @@ def _peer_bans(
     tally: Tally = fitted.tally
     reasons: dict[str, str] = {}
     if copies and policy.copies:
-        copied = Counter(
-            task.judgements[i].worker
-            for task in tasks
-            for i, source in enumerate(task.copy_of)
-            if source != ABSENT
-        )
+        copied, agreeing = Counter[str](), Counter[str]()
+        for task in tasks:
+            joint = {m for v in task.variants if len(v.members) > 1 for m in v.members}
+            agreeing.update(task.judgements[m].worker for m in joint)
+            copied.update(
+                task.judgements[i].worker for i, s in enumerate(task.copy_of) if s != ABSENT
+            )
         for worker, many in copied.items():
-            if many >= policy.copies:
+            # On tiny plates, clicked in whole pixels, honest answers are equal now and then.
+            if many >= policy.copies and many >= 0.5 * agreeing[worker]:
                 reasons[worker] = f"copies: {many} answers equal another worker's earlier answer"
     total = float(tally.peer_total.sum())
     crowd = float(tally.peer_right.sum()) / total if total else 0.0

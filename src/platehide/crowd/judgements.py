@@ -30,7 +30,7 @@ from platehide.types import FloatArray, as_quad
 MAX_COORDINATE_PX = 1e6
 """Farther out than any photo: a larger number is a broken file, not a plate."""
 
-MAX_PLATES = 64
+MAX_PLATES = 256
 """More plates than this in one answer is a broken file or an attack on the matching."""
 
 _GOLDEN_TOLERANCE_PX = 0.01

@@ -29,8 +29,8 @@ class AggregatePolicy:
             confidence; 0 never bans by this.
         peer_from: photos compared with others from which ``peer_bar`` is asked.
         peer_crowd: the crowd as a whole must agree this much before ``peer_bar`` is asked.
-        copies: ban a worker who gave an earlier answer of another once more this often;
-            0 never bans by this.
+        copies: ban a worker whose answer equals another's earlier one this often, and in at
+            least half of the answers that agree with anyone; 0 never bans by this.
     """
 
     min_agreeing: int = 2
