@@ -56,3 +56,11 @@ def test_photos_without_corners_are_refused(
     assert "no photo with known corners" in capsys.readouterr().err
     assert main(["gallery", str(photos), str(tmp_path / "p.html"), "--count", "0"]) == 2
     assert not (tmp_path / "p.html").exists()
+
+
+def test_the_pictures_of_the_docs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pictures", str(tmp_path / "img")]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        assert Path(line).stat().st_size <= 300_000
+        with Image.open(line) as picture:
+            assert picture.size[0] > 600

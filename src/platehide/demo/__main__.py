@@ -1,4 +1,4 @@
-"""``python -m platehide.demo OUT_DIR`` and ``python -m platehide.demo gallery …``."""
+"""``python -m platehide.demo OUT_DIR``; also ``… gallery`` and ``… pictures``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["gallery"]:
             return _gallery(arguments[1:])
+        if arguments[:1] == ["pictures"]:
+            return _pictures(arguments[1:])
         return _demo(arguments)
     except UsageError as error:
         print(f"platehide demo: {error}", file=sys.stderr)
@@ -29,7 +31,8 @@ def _demo(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m platehide.demo",
         description="Render sample photos, hide their plates, compare with the known corners.",
-        epilog="`gallery PHOTO_DIR OUT.html` shows covers on annotated photos instead.",
+        epilog="`gallery PHOTO_DIR OUT.html` shows covers on annotated photos; `pictures FOLDER` "
+        "renders the pictures of docs/cover.md.",
     )
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     parser.add_argument("--model", help="name, name@version or folder of the weights")
@@ -40,6 +43,20 @@ def _demo(arguments: Sequence[str]) -> int:
     from platehide.pipeline import PlateHider
 
     return run_demo(args.out_dir, PlateHider(model=args.model))
+
+
+def _pictures(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m platehide.demo pictures",
+        description="Render the pictures of docs/cover.md from the samples.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    args = parser.parse_args(arguments)
+    from platehide.demo.pictures import write_pictures
+
+    for path in write_pictures(args.folder):
+        print(path)
+    return 0
 
 
 def _gallery(arguments: Sequence[str]) -> int:

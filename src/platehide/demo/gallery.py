@@ -21,7 +21,6 @@ from platehide.geometry import hull_box
 from platehide.pixels import ArrayPixels, Patch, apply_patches
 from platehide.types import FloatArray, ImageArray
 
-_SIDE = 420
 _STYLE = (
     "body{font:14px sans-serif;background:#ddd}figure{display:inline-block;margin:6px;"
     "background:#fff;padding:6px}img{display:block}"
@@ -62,7 +61,7 @@ def write_gallery(
         patches: list[Patch] = [cover_plate(source, q, cover, options).patch for q in quads]
         after = apply_patches(rgb, tuple(patches))
         for quad in quads:
-            tile = _crops(rgb, after, quad)
+            tile = crop_pair(rgb, after, quad)
             tiles.append(tile)
             figures.append(
                 f'<figure><img src="data:image/jpeg;base64,{_jpeg64(tile)}">'
@@ -100,21 +99,23 @@ def choose(records: Sequence[PhotoRecord], count: int, seed: int) -> list[PhotoR
     return chosen
 
 
-def _crops(before: ImageArray, after: ImageArray, quad: FloatArray) -> ImageArray:
-    """The plate's surroundings before and after, ``(420, 840, 3)``."""
+def crop_pair(
+    before: ImageArray, after: ImageArray, quad: FloatArray, side: int = 420
+) -> ImageArray:
+    """The plate's surroundings before and after, ``(side, 2 * side, 3)``."""
     x0, y0, x1, y1 = hull_box(quad)
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
     half = 0.95 * max(x1 - x0, y1 - y0, 20)
     h, w = before.shape[:2]
     left, right = int(max(0, cx - half)), int(min(w, cx + half + 1))
     top, bottom = int(max(0, cy - half)), int(min(h, cy + half + 1))
-    out = np.zeros((_SIDE, 2 * _SIDE, 3), dtype=np.uint8)
+    out = np.zeros((side, 2 * side, 3), dtype=np.uint8)
     for i, picture in enumerate((before, after)):
         crop = picture[top:bottom, left:right]
-        scale = _SIDE / max(crop.shape[:2])
+        scale = side / max(crop.shape[:2])
         size = max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        x = i * _SIDE
+        x = i * side
         out[: size[1], x : x + size[0]] = cv2.resize(crop, size, interpolation=method)
     return out
 
