@@ -164,6 +164,16 @@ def test_settings_exist_and_are_accepted(
         assert (chosen.candidate_mode, chosen.candidate_share) == ("shadow", 0.2)
 
 
+def test_settings_in_the_runbook_exist() -> None:
+    pytest.importorskip("pydantic_settings", reason="needs the extra serve")
+    from platehide.serve.settings import Settings
+
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bPLATEHIDE_(\w+)", text))
+    assert len(named) > 8
+    assert named <= {name.upper() for name in Settings.model_fields}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_selectors_meet_their_pods(overlay: str) -> None:
     template = one(overlay, "Deployment")["spec"]["template"]
