@@ -23,6 +23,10 @@ _THUMB_W, _THUMB_H = 96, 24
 _LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 _TO_LINEAR = ((np.arange(256) / 255.0) ** GAMMA).astype(np.float32)
 
+# One, u and v of the centres of the 3 × 6 cells that the plane is fitted to.
+_CELLS = np.array([[1.0, (k - 2.5) / 6.4, (i - 1.0) / 4.0] for i in range(3) for k in range(6)])
+_SURROUNDINGS = 6000  # px looked at round a plate
+
 
 @dataclass(frozen=True)
 class PlateLook:
@@ -148,14 +152,12 @@ def _plane(luma: NDArray[np.float32]) -> tuple[float, float, float]:
     inner = luma[3:-3, 3:-3]  # 18 × 90: without the frame
     cells = inner.reshape(3, 6, 6, 15).transpose(0, 2, 1, 3).reshape(18, 90)
     bright = np.percentile(cells, 85, axis=1)
-    v, u = np.mgrid[0:3, 0:6]
-    design = np.stack([np.ones(18), (u.ravel() - 2.5) / 6.4, (v.ravel() - 1.0) / 4.0], axis=1)
     weight = np.ones(18)
     fit: FloatArray = np.zeros(3)
     for _ in range(4):
-        weighted = design * weight[:, None]
-        fit = np.asarray(np.linalg.lstsq(weighted, bright * weight, rcond=None)[0], np.float64)
-        residual = np.abs(design @ fit - bright)
+        weighted = _CELLS * (weight * weight)[:, None]
+        fit = np.asarray(np.linalg.solve(_CELLS.T @ weighted, weighted.T @ bright), np.float64)
+        residual = np.abs(_CELLS @ fit - bright)
         weight = 1.0 / (1.0 + residual / (np.median(residual) + 1e-3))
     return float(fit[0]), float(fit[1]), float(fit[2])
 
@@ -180,7 +182,7 @@ def _surroundings(
     region: ImageArray, inside: NDArray[np.bool_]
 ) -> tuple[float, NDArray[np.float64], float]:
     """Level of light (a lower bound for white), log cast and grain round the plate."""
-    step = max(1, int(np.sqrt(inside.size / 20_000)))
+    step = max(1, round(float(np.sqrt(inside.size / _SURROUNDINGS))))
     outside = ~inside[::step, ::step]
     if int(outside.sum()) < 24:
         return 0.0, np.zeros(3), 0.0
