@@ -344,21 +344,21 @@ def _workers(pid: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_kill_9_of_a_worker_loses_nothing(tmp_path: Path) -> None:
     src, dst = tmp_path / "src", tmp_path / "dst"
-    for n in range(24):
+    for n in range(16):
         put(src / f"ad{n % 2}/{n}.jpg", size=SLOW_SIZE, seed=n)
     driver = _start(src, dst, "--workers", 2)
     _wait(lambda: dst.exists() and len(outputs(dst)) >= 2)
     os.kill(_workers(driver.pid)[0], signal.SIGKILL)
     assert driver.wait(60) == 0
     found = check_consistent(dst)
-    assert len(found) == 24
+    assert len(found) == 16
     assert {row["status"] for row in found.values()} == {"hidden"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_kill_9_of_the_driver_ends_the_workers_and_a_resume_finishes(tmp_path: Path) -> None:
     src, dst = tmp_path / "src", tmp_path / "dst"
-    for n in range(24):
+    for n in range(16):
         put(src / f"{n}.jpg", size=SLOW_SIZE, seed=n)
     driver = _start(src, dst, "--workers", 2)
     _wait(lambda: dst.exists() and len(outputs(dst)) >= 3)
@@ -375,22 +375,22 @@ def test_kill_9_of_the_driver_ends_the_workers_and_a_resume_finishes(tmp_path: P
     if parts:
         parts[0].write_bytes(parts[0].read_bytes() + b'{"key": "torn')
     assert batch(src, dst, "--resume", "--workers", 2) == 0
-    assert len(check_consistent(dst)) == 24
+    assert len(check_consistent(dst)) == 16
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_an_interrupt_is_orderly(tmp_path: Path) -> None:
     src, dst = tmp_path / "src", tmp_path / "dst"
-    for n in range(40):
+    for n in range(20):
         put(src / f"{n}.jpg", size=SLOW_SIZE, seed=n)
     driver = _start(src, dst, "--workers", 1)
     _wait(lambda: dst.exists() and len(outputs(dst)) >= 2)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(60) == 130
     before = check_consistent(dst)
-    assert 2 <= len(before) < 40
+    assert 2 <= len(before) < 20
     assert batch(src, dst, "--resume", "--workers", 2) == 0
-    assert len(check_consistent(dst)) == 40
+    assert len(check_consistent(dst)) == 20
 
 
 def test_a_full_disk_ends_the_run_and_a_resume_finishes(

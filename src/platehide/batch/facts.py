@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import dist
-from typing import Any
+from typing import Any, NamedTuple
 
 Quad = Sequence[Sequence[float]]
 
 
-@dataclass(frozen=True, slots=True)
-class RowFacts:
-    """The gist of a row.
+class RowFacts(NamedTuple):
+    """The gist of a row (a tuple, since there are millions).
 
     Attributes:
         quads: of the plates, ``(4, 2)`` each, px of the displayed photo.

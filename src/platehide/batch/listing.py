@@ -11,9 +11,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from platehide.batch.stores import LocalStore, Store, join_url, open_store
 from platehide.errors import UsageError
@@ -26,9 +26,8 @@ _BUFFERED_LINES = 200_000
 LIST_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One photo of the archive.
+class Entry(NamedTuple):
+    """One photo of the archive (a tuple, since there are millions).
 
     Attributes:
         key: its name below the source, and (before a change of format) below the destination.
@@ -38,7 +37,7 @@ class Entry:
 
     key: str
     location: str | None = None
-    columns: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] | None = None
 
     def line(self) -> str:
         """One line of the spool."""
@@ -47,7 +46,7 @@ class Entry:
         return json.dumps([self.key, self.location, self.columns])
 
     @staticmethod
-    def parse(line: str | bytes) -> Entry:
+    def parse(line: str) -> Entry:
         """The inverse of ``line``."""
         return Entry(*json.loads(line))
 
@@ -62,7 +61,7 @@ class Grouping:
     def group(self, entry: Entry) -> str | None:
         """The ad of a photo; ``None`` for a photo that stands alone."""
         if self.kind == "column":
-            value = entry.columns.get(self.column or "")
+            value = (entry.columns or {}).get(self.column or "")
             return None if value is None else str(value)
         if self.kind == "folder":
             return entry.key.rpartition("/")[0] or None
@@ -113,7 +112,7 @@ class Source:
             rows = self._parquet() if self.url.lower().endswith(".parquet") else self._jsonl()
             yield from (self._entry(number, row) for number, row in enumerate(rows, 1))
             return
-        for key in self.store.keys(skip):
+        for key in self.store.walk(skip):
             if is_photo_name(key.rpartition("/")[2]):
                 yield Entry(key)
             else:
@@ -215,10 +214,9 @@ class Spool:
 
     def _partition(self, shards: int) -> None:
         whole = self._path(0).rename(self.folder / "whole")
-        with whole.open("rb") as file:
-            for raw in file:
-                line = raw.decode("ascii").rstrip("\n")
-                self._put(self.grouping.shard(Entry.parse(line), shards), line)
+        with whole.open(encoding="ascii") as file:
+            for line in file:
+                self._put(self.grouping.shard(Entry.parse(line), shards), line.rstrip("\n"))
         self._flush()
         whole.unlink()
 
@@ -242,7 +240,7 @@ class Spool:
         """Entries of one shard, in the order of the listing."""
         path = self._path(shard)
         if path.exists():
-            with path.open("rb") as file:
+            with path.open(encoding="ascii") as file:
                 yield from map(Entry.parse, file)
 
     def close(self) -> None:

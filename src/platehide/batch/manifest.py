@@ -150,7 +150,7 @@ class Manifest:
         if key.endswith(".parquet"):
             yield from _from_parquet(data)
             return
-        lines = data.split(b"\n")
+        lines = data.decode("utf-8", "surrogateescape").split("\n")
         for number, line in enumerate(lines):
             if not line:
                 continue

@@ -25,6 +25,9 @@ FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
 """Errors of a destination that takes nothing more; going on makes no sense."""
 
 _OBJECT_STORES = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "memory"))
+PAGE_KEYS = 1000
+"""Keys a request lists on S3."""
+
 _ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.5
 
@@ -37,7 +40,7 @@ class Store(Protocol):
     def full(self, key: str) -> str:
         """Path or URL of an object, as the user would name it."""
 
-    def keys(self, skip: str | None = None) -> Iterator[str]:
+    def walk(self, skip: str | None = None) -> Iterator[str]:
         """Keys of all objects, streamed; nothing below the folder ``skip`` (a key)."""
 
     def read(self, key: str, max_bytes: int) -> bytes:
@@ -90,7 +93,7 @@ class LocalStore:
     def full(self, key: str) -> str:  # noqa: D102
         return join_url(self.url, key)
 
-    def keys(self, skip: str | None = None) -> Iterator[str]:  # noqa: D102
+    def walk(self, skip: str | None = None) -> Iterator[str]:  # noqa: D102
         skipped = None if skip is None else os.path.realpath(self._root / skip)
         yield from self._below("", skipped, (os.path.realpath(self._root),))
 
@@ -175,7 +178,7 @@ class RemoteStore:
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
 
-    def keys(self, skip: str | None = None) -> Iterator[str]:  # noqa: D102
+    def walk(self, skip: str | None = None) -> Iterator[str]:  # noqa: D102
         start = len(self._root) + 1
         for path in self._pages() if self._scheme in ("s3", "s3a") else self._walk():
             key = path[start:]
@@ -185,7 +188,8 @@ class RemoteStore:
     def _pages(self) -> Iterator[str]:
         """S3 in pages of a thousand keys: a flat prefix may hold a hundred million."""
         bucket, _, prefix = self._root.partition("/")
-        query: dict[str, str] = {"Bucket": bucket, "Prefix": prefix + "/" if prefix else ""}
+        query: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix + "/" if prefix else ""}
+        query["MaxKeys"] = PAGE_KEYS
         while True:
             page = _persist(lambda: self._fs.call_s3("list_objects_v2", **query))
             for item in page.get("Contents", ()):

@@ -263,6 +263,6 @@ def image_name(photo: UnitPhoto, source: str) -> str:
 def manifest_row(photo: UnitPhoto, row: dict[str, Any]) -> dict[str, Any]:
     """A report row with the key and the list's columns (renamed where the row has the name)."""
     taken = row.keys() | _OWN_NAMES
-    columns = photo.entry.columns.items()
+    columns = (photo.entry.columns or {}).items()
     carried = {f"source_{n}" if n in taken else n: value for n, value in columns}
     return {**carried, **row, "key": photo.entry.key}
