@@ -24,6 +24,7 @@ _LEAST_CORRELATION = 0.85
 _MOST_RESIDUE = 0.5
 _ITERATIONS = 40
 _GLANCE_BLUR = 5.0
+_FLAT, _MOST_OFF_PLAIN = 5.0, 24.0  # grey levels
 _LEAST_AT_A_GLANCE = 0.5
 
 
@@ -91,7 +92,13 @@ def _compare(
     drawn: NDArray[np.uint8], there: NDArray[np.uint8], inside: NDArray[np.uint8]
 ) -> Likeness | None:
     """Align the two (ECC, Evangelidis and Psarakis 2008) and measure inside the mask."""
-    glance = [cv2.GaussianBlur(p, (0, 0), _GLANCE_BLUR)[inside > 0] for p in (drawn, there)]
+    mask = inside > 0
+    if float(drawn[mask].std()) < _FLAT:  # a plain cover: what is there must be as plain
+        alike = float(there[mask].std()) < _FLAT and (
+            float(np.abs(there[mask].astype(int) - drawn[mask]).max()) < _MOST_OFF_PLAIN
+        )
+        return Likeness(1.0, 0.0) if alike else None
+    glance = [cv2.GaussianBlur(p, (0, 0), _GLANCE_BLUR)[mask] for p in (drawn, there)]
     if _correlation(glance[0], glance[1]) < _LEAST_AT_A_GLANCE:
         return None
     warp = np.eye(3, dtype=np.float32)
@@ -106,7 +113,6 @@ def _compare(
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (drawn.shape[1], drawn.shape[0])
     moved = cv2.warpPerspective(there, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    mask = inside > 0
     a, b = drawn[mask].astype(np.float64), np.asarray(moved)[mask].astype(np.float64)
     correlation = _correlation(a, b)
     spread_a, spread_b = float(a.std()), float(b.std())

@@ -9,13 +9,13 @@ Three questions, each of which can fail on its own:
 3. Is nothing left? The detector, on the finished photo, finds nothing that the covers do not
    explain.
 
-A pure function over a ``Detector``: nothing is painted or written here. What to do about an answer
-is the pipeline's: see ``grown_quad``.
+A pure function over a ``Detector``: nothing is painted or written here. ``mended`` says what to
+cover after a verdict that another attempt can mend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from platehide.cover import Covered
 from platehide.detection import Detector
-from platehide.errors import ImageError
+from platehide.errors import ImageError, UnsureError
 from platehide.formats import open_photo
 from platehide.geometry import (
     area,
@@ -113,6 +113,7 @@ def verify(
     detector: Detector,
     mode: VerifyMode,
     *,
+    worn: Sequence[tuple[int, FloatArray]] = (),
     conf: float | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Verdict:
@@ -123,6 +124,7 @@ def verify(
         covers: in the order they were drawn.
         sizes_wh: size in px of each frame that was looked at.
         detector: the one that found the plates.
+        worn: frame and quad of plates that wore a cover before, and were left as they were.
         conf: its threshold, as in the first search.
     """
     if mode == "off":
@@ -138,9 +140,9 @@ def verify(
         if failures:
             return Verdict(tuple(failures))
         left = (
-            _search_frames(frames, covers, detector, conf)
+            _search_frames(frames, covers, worn, detector, conf)
             if mode == "full"
-            else _search_crops(frames, covers, detector, conf)
+            else _search_crops(frames, covers, worn, detector, conf)
         )
     except ImageError as error:
         return Verdict((f"the finished photo cannot be decoded: {error}",))
@@ -295,20 +297,22 @@ def _worst_cell(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
 def _search_frames(
     frames: Sequence[PixelSource],
     covers: Sequence[CoveredPlate],
+    worn: Sequence[tuple[int, FloatArray]],
     detector: Detector,
     conf: float | None,
 ) -> list[PlateLeft]:
     left: list[PlateLeft] = []
     for index, frame in enumerate(frames):
         found = detector.detect(frame, conf)
-        left += _unexplained(found.plates, covers, index, certain=True)
-        left += _unexplained(found.doubtful, covers, index, certain=False)
+        left += _unexplained(found.plates, covers, worn, index, certain=True)
+        left += _unexplained(found.doubtful, covers, worn, index, certain=False)
     return left
 
 
 def _search_crops(
     frames: Sequence[PixelSource],
     covers: Sequence[CoveredPlate],
+    worn: Sequence[tuple[int, FloatArray]],
     detector: Detector,
     conf: float | None,
 ) -> list[PlateLeft]:
@@ -326,7 +330,7 @@ def _search_crops(
             found = detector.detect(ArrayPixels(np.ascontiguousarray(frame.region(box))), conf)
             for plates, certain in ((found.plates, True), (found.doubtful, False)):
                 moved = [Detection(p.quad + box[:2], p.confidence) for p in plates]
-                for rest in _unexplained(moved, covers, frame_index, certain=certain):
+                for rest in _unexplained(moved, covers, worn, frame_index, certain=certain):
                     if rest.cover is not None:
                         touching.append(rest)
                     elif certain:
@@ -334,7 +338,7 @@ def _search_crops(
         left += touching
         if apart:
             whole = detector.detect(frame, conf)
-            left += _unexplained(whole.plates, covers, frame_index, certain=True)
+            left += _unexplained(whole.plates, covers, worn, frame_index, certain=True)
     return left
 
 
@@ -353,7 +357,12 @@ def crop_box(painted: FloatArray, size_wh: tuple[int, int]) -> Box:
 
 
 def _unexplained(
-    found: Sequence[Detection], covers: Sequence[CoveredPlate], frame: int, *, certain: bool
+    found: Sequence[Detection],
+    covers: Sequence[CoveredPlate],
+    worn: Sequence[tuple[int, FloatArray]],
+    frame: int,
+    *,
+    certain: bool,
 ) -> list[PlateLeft]:
     """Those of ``found`` that reach beyond the covers of the frame.
 
@@ -366,12 +375,46 @@ def _unexplained(
         quad = plate.quad if is_convex(plate.quad) else order_corners(plate.quad)
         slack = max(_LOOSE_PX, _LOOSE_HEIGHTS * plate_height(quad))
         grown = [grow_polygon(covers[i].covered.painted, slack) for i in numbers]
-        if numbers and coverage(quad, grown) >= 1 - _LOOSE_SHARE:
+        others = [grow_polygon(old, slack) for at, old in worn if at == frame]
+        if coverage(quad, grown + others) >= 1 - _LOOSE_SHARE:
             continue
         overlaps = [area(clip_convex(g, quad)) for g in grown]
         touched = numbers[int(np.argmax(overlaps))] if overlaps and max(overlaps) > 0 else None
         left.append(PlateLeft(frame, plate, touched, certain))
     return left
+
+
+def mended(
+    covers: Sequence[CoveredPlate],
+    verdict: Verdict,
+    draw: Callable[[int, FloatArray], Covered],
+) -> list[CoveredPlate]:
+    """What to draw instead: covers grown over what sticks out of them, new ones for plates apart.
+
+    Args:
+        draw: draws a cover on the quad of a frame of the *original* photo.
+
+    Raises:
+        UnsureError: nothing that can be drawn would mend it.
+    """
+    if verdict.failures:
+        raise UnsureError(verdict.failures[0])
+    out = list(covers)
+    for left in verdict.left:
+        if left.cover is not None:
+            item = out[left.cover]
+            quad = grown_quad(item.plate.quad, left.found.quad)
+            out[left.cover] = CoveredPlate(
+                item.frame, Detection(quad, item.plate.confidence), draw(item.frame, quad)
+            )
+        elif left.certain:
+            quad = left.found.quad
+            out.append(CoveredPlate(left.frame, left.found, draw(left.frame, quad)))
+        else:
+            raise UnsureError(
+                f"a doubtful plate on the finished photo, confidence {left.found.confidence:.2f}"
+            )
+    return out
 
 
 def grown_quad(quad: FloatArray, leftover: FloatArray) -> FloatArray:
