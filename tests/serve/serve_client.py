@@ -120,7 +120,8 @@ class Running:
         return Path(self.log.name).read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.logged().splitlines() if line.startswith("{")]
+        complete = self.logged().rpartition("\n")[0].splitlines()
+        lines = [json.loads(line) for line in complete if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def metric(self, name: str, **labels: str) -> float:

@@ -48,6 +48,8 @@ class FakeDetector:
         found = []
         for index, quad in enumerate(plate_quads(width, height)):
             x, y = quad.mean(axis=0).astype(int)
+            if min(x, y) < 3:
+                continue
             seen = source.region((int(x) - 3, int(y) - 3, int(x) + 3, int(y) + 3)).mean((0, 1))
             if np.abs(seen - PINK).max() < 60:
                 found.append(Detection(quad + self.shift * width, 0.9 - 0.1 * index))

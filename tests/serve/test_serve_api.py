@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,7 +257,13 @@ def test_pages_and_documents_come_from_here(service: Running) -> None:
 
 def test_logs_have_ids_and_sizes_and_no_image_data(service: Running) -> None:
     service.ask("POST", "/v1/hide", jpeg(), {"X-Request-Id": "log-test-1"})
-    line = next(e for e in service.events("request") if e["request_id"] == "log-test-1")
+    found: list[dict[str, Any]] = []
+    for _ in range(100):  # the line is written after the answer was sent
+        found = [e for e in service.events("request") if e["request_id"] == "log-test-1"]
+        if found:
+            break
+        time.sleep(0.05)
+    (line,) = found
     assert line["outcome"] == "hidden"
     assert line["model"] == "fake@1"
     assert line["bytes_in"] == len(jpeg())

@@ -25,7 +25,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
                 "--max-examples", "12", "--seed", "7", "--no-color", "--workers", "1",
                 "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
                 "response_schema_conformance,response_headers_conformance,unsupported_method",
-                "--exclude-path", "/metrics", "--request-timeout", "10", "--generation-database", "none",
+                "--exclude-path", "/metrics", "--request-timeout", "10",
+                "--generation-database", "none",
             ],
             capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path,
             env=os.environ | {"NO_COLOR": "1"},

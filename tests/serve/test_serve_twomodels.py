@@ -74,7 +74,7 @@ def test_shadow_compares_and_never_answers() -> None:
 
 def result(status: str, *lefts: float) -> HideResult:
     square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], dtype=float)
-    plates = tuple(Detection(square + [left, 0], 0.9) for left in lefts)
+    plates = tuple(Detection(square + np.array([left, 0]), 0.9) for left in lefts)
     return HideResult(status, b"", plates, (), "m@1", {})  # type: ignore[arg-type]
 
 
