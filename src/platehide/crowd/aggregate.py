@@ -260,6 +260,8 @@ def aggregate(
     policy: AggregatePolicy | None = None,
     *,
     banned: Mapping[str, str] | None = None,
+    states: Mapping[str, ControlState] | None = None,
+    control_labels: bool = True,
 ) -> Aggregation:
     """Labels and workers from all judgements; a pure function, whatever their order.
 
@@ -269,12 +271,15 @@ def aggregate(
         policy: the defaults where ``None``.
         banned: worker -> reason, of bans decided elsewhere (rules); added to those that the
             control tasks, the leave-one-out agreement and the copies give.
+        states: what ``control_states`` gives for the same judgements, where the caller keeps it.
+        control_labels: give labels of the control tasks too.
     """
     chosen = policy or AggregatePolicy()
     kept = latest(judgements)
     golden = golden_of(kept)
     workers = sorted({j.worker for j in kept})
-    states = control_states(kept, chosen.control)
+    if states is None:
+        states = control_states(kept, chosen.control)
     reasons = {w: s.reason for w, s in states.items() if s.verdict == "banned"}
     reasons.update(banned or {})
     by_task: dict[str, list[Judgement]] = {}
@@ -318,6 +323,8 @@ def aggregate(
     labels = {label.task: label for label in made}
     for task, answers in by_task.items():
         if task in golden:
+            if not control_labels:
+                continue
             valid = [j for j in answers if j.worker not in reasons]
             label = _golden_label(task, valid, golden[task])
             labels[task] = Label(task, label.plates, label.status, len(answers), 1.0)

@@ -35,7 +35,8 @@ class EnginePolicy:
     Attributes:
         aggregate: what makes a label and a ban.
         overlap: how many answers and control tasks.
-        refresh: the whole crowd is looked at again after this many answers.
+        refresh: the whole crowd is looked at again after this many answers, later on after an
+            eighth of all.
     """
 
     aggregate: AggregatePolicy = field(default_factory=AggregatePolicy)
@@ -153,7 +154,7 @@ class Engine:
                 entry.answers[worker] = judgement
                 self._relabel(task)
         self._since_refresh += 1
-        if self._since_refresh >= self.policy.refresh:
+        if self._since_refresh >= max(self.policy.refresh, len(self.log) // 8):
             self.refresh()
 
     def _control(self, worker: str, right: bool) -> None:
@@ -217,7 +218,13 @@ class Engine:
     def refresh(self) -> Aggregation:
         """Look at the whole crowd again: skills, bans by peers, all labels."""
         self._since_refresh = 0
-        result = aggregate(self.log, self.policy.aggregate, banned=self.bans)
+        result = aggregate(
+            self.log,
+            self.policy.aggregate,
+            banned=self.bans,
+            states=self.states,
+            control_labels=False,
+        )
         self._model = result.model
         self._peers = {
             w.worker: (result.peer_right[w.worker], result.peer_total[w.worker])

@@ -95,8 +95,9 @@ def plate_right(drawn: ArrayLike, true: ArrayLike) -> bool:
         return False
     if points.shape != (4, 2) or not np.isfinite(points).all():
         return False
-    distance = pair_distances(ring(points)[None], ring(true)[None])[0]
-    return bool(distance <= radius_px(true))
+    truth = ring(true)[None]
+    radius = max(RADIUS_SHARE * float(ordered_heights(truth)[0]), RADIUS_MIN_PX)
+    return bool(pair_distances(ring(points)[None], truth)[0] <= radius)
 
 
 def answer_right(drawn: Sequence[ArrayLike], true: Sequence[ArrayLike]) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -98,22 +99,22 @@ class Problem:
     answer_alone: BoolArray
 
 
-def _truths(task: TaskAnswers) -> list[tuple[int, ...]]:
+def _truths(table: IntArray, variant_sites: Sequence[int]) -> list[tuple[int, ...]]:
     """Explicit hypotheses of a task, then ``OTHER``."""
-    sites = task.table.shape[1]
+    sites = table.shape[1]
     rivals: list[list[int]] = [[ABSENT] for _ in range(sites)]
-    for number, variant in enumerate(task.variants):
-        rivals[variant.site].append(number)
+    for number, site in enumerate(variant_sites):
+        rivals[site].append(number)
     size = 1
     for options in rivals:
         size = min(size * len(options), MAX_HYPOTHESES + 1)
     if size <= MAX_HYPOTHESES:
         return [*product(*rivals), OTHER]
     # Too many combinations: what the answers say, the majority, and one change at a time.
-    found = dict.fromkeys(tuple(row) for row in task.table.tolist())
+    found = dict.fromkeys(tuple(row) for row in table.tolist())
     base = []
     for place in range(sites):
-        drawn, counts = np.unique(task.table[:, place], return_counts=True)
+        drawn, counts = np.unique(table[:, place], return_counts=True)
         base.append(int(drawn[np.argmax(counts)]))
     found[tuple(base)] = None
     found[(ABSENT,) * sites] = None
@@ -123,14 +124,37 @@ def _truths(task: TaskAnswers) -> list[tuple[int, ...]]:
     return [*found, OTHER]
 
 
-def _task_pairs(
-    task: TaskAnswers, live: BoolArray
-) -> tuple[list[tuple[int, ...]], dict[str, FloatArray], FloatArray, IntArray]:
-    """Truths, ``(h, a)`` arrays by name, ``(h,)`` joined cost, ``(h,)`` plate counts."""
-    truths = _truths(task)
-    a, sites = task.table.shape
+@dataclass(frozen=True)
+class _Pattern:
+    """The hypotheses of one pattern of answers; ``h`` by ``a`` arrays are flat."""
+
+    truths: tuple[tuple[int, ...], ...]
+    pairs: dict[str, FloatArray]
+    joined: FloatArray
+    counts: IntArray
+
+
+def _pattern(task: TaskAnswers, live: BoolArray) -> _Pattern:
+    """Hypotheses of a task. Who agrees with whom is all that matters, and most tasks are alike
+    in that, so the patterns are kept.
+    """
+    table = np.ascontiguousarray(task.table)
+    return _pattern_of(
+        table.tobytes(), table.shape, tuple(v.site for v in task.variants), live.tobytes()
+    )
+
+
+@lru_cache(maxsize=4096)
+def _pattern_of(
+    table_bytes: bytes, shape: tuple[int, int], variant_sites: tuple[int, ...], live_bytes: bytes
+) -> _Pattern:
+    table = np.frombuffer(table_bytes, dtype=np.int64).reshape(shape)
+    live = np.frombuffer(live_bytes, dtype=bool)
+    truths = _truths(table, variant_sites)
+    a, sites = shape
+    n_variants = len(variant_sites)
     explicit = np.array(truths[:-1], dtype=np.int64).reshape(len(truths) - 1, 1, sites)
-    drawn = task.table[None]
+    drawn = table[None]
     is_plate, is_true = drawn != ABSENT, explicit != ABSENT
     same = drawn == explicit
     wrong_plate = is_plate & ~same
@@ -146,15 +170,15 @@ def _task_pairs(
     hits = (same & is_plate).sum(axis=2)
     right = np.where(places > 0, hits / np.maximum(places, 1), 1.0)
 
-    votes = np.zeros(len(task.variants))
-    if task.variants:
+    votes = np.zeros(n_variants)
+    if n_variants:
         for place in range(sites):
-            column = task.table[live, place]
+            column = table[live, place]
             np.add.at(votes, column[column != ABSENT], 1.0)
-    grouped = votes[np.maximum(drawn, 0)] >= 2 if task.variants else np.zeros_like(drawn, bool)
+    grouped = votes[np.maximum(drawn, 0)] >= 2 if n_variants else np.zeros_like(drawn, bool)
     log_join = float(np.log(WRONG_JOINS))
     joined = log_join * (wrong_plate & grouped).sum(axis=2)
-    in_truth = np.zeros((len(truths) - 1, len(task.variants)), dtype=bool)
+    in_truth = np.zeros((len(truths) - 1, n_variants), dtype=bool)
     for h, truth in enumerate(truths[:-1]):
         in_truth[h, [v for v in truth if v != ABSENT]] = True
     extra = np.maximum(votes - 1.0, 0.0)
@@ -163,12 +187,12 @@ def _task_pairs(
     alone = votes <= 1
     own = (
         ((same & is_plate) & alone[np.maximum(drawn, 0)]).any(axis=2)
-        if task.variants
+        if n_variants
         else (np.zeros((len(truths) - 1, a), dtype=bool))
     )
 
-    none_empty = ~(task.table != ABSENT).any(axis=1)
-    other_joined = log_join * ((task.table != ABSENT) & grouped[0]).sum(axis=1)
+    none_empty = ~(table != ABSENT).any(axis=1)
+    other_joined = log_join * ((table != ABSENT) & grouped[0]).sum(axis=1)
     arrays = {
         "careful": np.vstack([careful, np.zeros(a)]),
         "careless": np.vstack([careless, np.where(none_empty, CARELESS_EMPTY, 1.0)]),
@@ -177,7 +201,12 @@ def _task_pairs(
         "own": np.vstack([own, np.zeros(a)]),
     }
     counts = np.append(np.minimum(is_true[:, 0].sum(axis=1), 4), 1)
-    return truths, arrays, np.append(cost, log_join * extra.sum()), counts
+    return _Pattern(
+        tuple(truths),
+        {name: array.ravel() for name, array in arrays.items()},
+        np.append(cost, log_join * extra.sum()),
+        counts,
+    )
 
 
 def build(
@@ -195,13 +224,13 @@ def build(
         alive = np.ones(len(task.judgements), dtype=bool)
         if copies_suspicious:
             alive = np.array(task.copy_of, dtype=np.int64) == ABSENT
-        found, arrays, cost, count = _task_pairs(task, alive)
-        truths.extend(found)
-        for name, array in arrays.items():
-            columns[name].append(array.ravel())
-        costs.append(cost)
-        counts.append(count)
-        sizes.append(len(found))
+        pattern = _pattern(task, alive)
+        truths.extend(pattern.truths)
+        for name, array in pattern.pairs.items():
+            columns[name].append(array)
+        costs.append(pattern.joined)
+        counts.append(pattern.counts)
+        sizes.append(len(pattern.truths))
         shapes.append(len(task.judgements))
         workers.extend(worker_number[j.worker] for j in task.judgements)
         live.append(alive)
