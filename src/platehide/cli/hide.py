@@ -128,6 +128,12 @@ def hide(args: argparse.Namespace, make: HiderFactory) -> int:
     seconds = time.monotonic() - started
     if not args.quiet:
         _summarise(counts, seconds, finished, inputs)
+        changed = sum(_is_newer(photo, args.output) for photo in finished)
+        if changed:
+            print(
+                f"{_PROG}: {changed} finished photos have changed since; --overwrite redoes them",
+                file=sys.stderr,
+            )
     if stopper.signal is not None:
         left = len(tasks) - counts.total()
         print(f"{_PROG}: interrupted, {left} photos left; a rerun goes on", file=sys.stderr)
@@ -196,6 +202,16 @@ def _finished_by_file(photo: Source, out_dir: str) -> bool:
             except OSError:
                 return False
     return False
+
+
+def _is_newer(photo: Source, out_dir: str) -> bool:
+    """True if an input was changed after its output was written."""
+    base = os.path.join(out_dir, photo.relative)
+    try:
+        written = max(os.stat(n).st_mtime for n in {base, planned_name(base)} if _has_bytes(n))
+        return os.stat(photo.path).st_mtime > written
+    except (OSError, ValueError):
+        return False
 
 
 def _has_bytes(path: str) -> bool:
