@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,6 +26,7 @@ from formats_torture import (
 )
 from PIL import Image, ImageSequence
 
+from platehide.errors import ImageError
 from platehide.formats import open_photo
 from platehide.image_io import FinishedPhoto, WriteOptions
 
@@ -196,3 +198,21 @@ def test_bytes_hidden_behind_the_last_block_are_dropped() -> None:
             seen = np.asarray(image).astype(int)
         kept = outside((64, 96), grow=8)
         assert np.abs(seen - scene().astype(int))[kept].mean() < 6
+
+
+@pytest.mark.parametrize("cover", [False, True], ids=["none", "covered"])
+@pytest.mark.parametrize("options", [{"restart_marker_rows": 1}, {"progressive": True}])
+def test_bytes_hidden_between_intervals_and_scans_are_dropped(
+    cover: bool, options: dict[str, object]
+) -> None:
+    jpeg = plain_jpeg(**options)
+    first = jpeg.index(b"\xff\xda") + 14
+    found = re.compile(rb"\xff[\xd0-\xd7\xc4\xda]").search(jpeg, first)
+    assert found is not None
+    hidden = jpeg[: found.start()] + SECRET_TEXT + jpeg[found.start() :]
+    try:
+        finished = finish(hidden, cover=cover, options=WriteOptions())
+    except ImageError as error:
+        assert error.code == "corrupt"
+    else:
+        assert not finds_secret(finished.data)

@@ -70,6 +70,11 @@ def test_jpeg_tables_that_no_scan_uses_are_dropped() -> None:
     hidden = data[:at] + fake + data[at:]
     layout = walk_jpeg(hidden, max_pixels=HUGE)
     assert b"HIDDEN" not in picture_bytes(hidden, layout)
+    for table in (b"\xff\xdb\0\x43\3" + b"HIDDEN-TABLE-16-" * 4,
+                  b"\xff\xc4\0\x19\x13" + b"\0\0\6" + bytes(13) + b"HIDDEN"):  # fmt: skip
+        unused = data[:at] + table + data[at:]
+        layout = walk_jpeg(unused, max_pixels=HUGE)
+        assert b"HIDDEN" not in picture_bytes(unused, layout)
     padded = data[:at] + b"\xff\xdb\0\x44\0" + b"x" * 64 + b"\7" + data[at:]
     with pytest.raises(ImageError, match="table"):
         picture_bytes(padded, walk_jpeg(padded, max_pixels=HUGE))

@@ -37,6 +37,8 @@ from platehide.pixels import ArrayPixels, Patch
 from platehide.types import EditMode
 
 MEDIA_TYPE = "image/png"
+# On photos as small as the default level, and three times as fast.
+_ZLIB_LEVEL = 4
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _BLEND_OVER, _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = 1, 1, 2
 
@@ -48,12 +50,14 @@ class PngPhoto:
 
     def __init__(self, layout: PngLayout) -> None:
         self._layout = layout
+        states = [stream_state(s.data, _header_of(layout, s).raw_size()) for s in layout.streams]
+        if not all(complete for complete, _ in states):
+            raise ImageError("PNG picture data ends early", code="truncated")
         decoded = [_decode(layout, stream) for stream in layout.streams]
         self._canvases = _compose(layout, decoded) if layout.plays is not None else decoded
-        self._must_rewrite = not all(
-            stream_state(stream.data, _header_of(layout, stream).raw_size())[1]
-            for stream in layout.streams
-        ) or (layout.plays is not None and any(hides_colour(samples) for samples in decoded))
+        self._must_rewrite = not all(clean for _, clean in states) or (
+            layout.plays is not None and any(hides_colour(samples) for samples in decoded)
+        )
         orientation = layout.exif.orientation
         self.frames: Sequence[ArrayPixels] = tuple(
             ArrayPixels(to_displayed(rgb8(canvas), orientation)) for canvas in self._canvases
@@ -100,9 +104,6 @@ def _header_of(layout: PngLayout, stream: PngStream) -> PngHeader:
 def _decode(layout: PngLayout, stream: PngStream) -> Samples:
     """Samples of one compressed picture, decoded from a file that holds nothing else."""
     header = _header_of(layout, stream)
-    complete, _ = stream_state(stream.data, header.raw_size())
-    if not complete:
-        raise ImageError("PNG picture data ends early", code="truncated")
     single = replace(
         layout, header=header, streams=(PngStream(None, stream.data),), plays=None, ancillary={}
     )
@@ -216,6 +217,6 @@ def _compress(samples: Samples) -> PngStream:
         data = encoded.tobytes()
     else:
         buffer = io.BytesIO()
-        to_pillow(samples).save(buffer, "PNG")
+        to_pillow(samples).save(buffer, "PNG", compress_level=_ZLIB_LEVEL)
         data = buffer.getvalue()
     return walk_png(data, max_pixels=1 << 62).streams[0]

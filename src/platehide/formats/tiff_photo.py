@@ -1,7 +1,8 @@
 """TIFF with 1 to 16 bits a sample, one or several pages. Always written anew, losslessly.
 
 A TIFF is a web of offsets in which anything may hide between the parts; so the finished file holds
-the decoded samples of the shown pages, compressed with deflate, and nothing else.
+the decoded samples of the shown pages and nothing else, compressed with deflate where the source
+was compressed in any way.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from platehide.pixels import ArrayPixels, Patch
 from platehide.types import EditMode
 
 MEDIA_TYPE = "image/tiff"
-_DEFLATE, _HORIZONTAL_DIFFERENCES = 8, 2
+_NO_COMPRESSION, _DEFLATE, _HORIZONTAL_DIFFERENCES = 1, 8, 2
+_ZLIB_LEVEL = 4
 _STRIP_BYTES = 1 << 20
 
 
@@ -122,7 +124,8 @@ def write_tiff(pages: Sequence[tuple[TiffPage, Samples]], exif: Exif, keep: Keep
         rows = max(1, _STRIP_BYTES // (width * channels * samples.dtype.itemsize))
         starts, lengths = [], []
         for top in range(0, height, rows):
-            strip = zlib.compress(_differences(samples[top : top + rows]), 6)
+            part = samples[top : top + rows]
+            strip = _deflated(part) if page.compressed else _little_endian(part)
             starts.append(len(block))
             lengths.append(len(strip))
             block += strip + b"\0" * (len(strip) % 2)
@@ -131,7 +134,7 @@ def write_tiff(pages: Sequence[tuple[TiffPage, Samples]], exif: Exif, keep: Keep
             Entry(WIDTH, LONG, (width,)),
             Entry(HEIGHT, LONG, (height,)),
             Entry(BITS, SHORT, (depth,) * channels),
-            Entry(COMPRESSION, SHORT, (_DEFLATE,)),
+            Entry(COMPRESSION, SHORT, (_DEFLATE if page.compressed else _NO_COMPRESSION,)),
             Entry(PHOTOMETRIC, SHORT, (1 if channels <= 2 else 2,)),
             Entry(273, LONG, tuple(starts)),
             Entry(ORIENTATION, SHORT, (page.orientation,)),
@@ -139,8 +142,9 @@ def write_tiff(pages: Sequence[tuple[TiffPage, Samples]], exif: Exif, keep: Keep
             Entry(278, LONG, (rows,)),
             Entry(279, LONG, tuple(lengths)),
             Entry(PLANAR, SHORT, (1,)),
-            Entry(317, SHORT, (_HORIZONTAL_DIFFERENCES,)),
         ]
+        if page.compressed:
+            entries.append(Entry(317, SHORT, (_HORIZONTAL_DIFFERENCES,)))
         if page.resolution:
             entries.append(Entry(X_RESOLUTION, RATIONAL, page.resolution[:2]))
             entries.append(Entry(Y_RESOLUTION, RATIONAL, page.resolution[2:4]))
@@ -163,8 +167,12 @@ def write_tiff(pages: Sequence[tuple[TiffPage, Samples]], exif: Exif, keep: Keep
     return bytes(block)
 
 
-def _differences(rows: Samples) -> bytes:
-    """Each sample minus its left neighbour, per channel (TIFF 6.0, section 14)."""
-    out = rows.copy()
-    out[:, 1:] -= rows[:, :-1]
-    return out.astype(out.dtype.newbyteorder("<")).tobytes()
+def _little_endian(rows: Samples) -> bytes:
+    return rows.astype(rows.dtype.newbyteorder("<")).tobytes()
+
+
+def _deflated(rows: Samples) -> bytes:
+    """Each sample minus its left neighbour, per channel (TIFF 6.0, section 14), compressed."""
+    differences = rows.copy()
+    differences[:, 1:] -= rows[:, :-1]
+    return zlib.compress(_little_endian(differences), _ZLIB_LEVEL)

@@ -195,13 +195,15 @@ def picture_bytes(data: bytes, layout: JpegLayout) -> bytes:
         ImageError: ``corrupt``: a table segment does not add up.
     """
     ends = {scan.sos.start: scan.end for scan in layout.scans}
+    used = _used_tables(data, layout)
     out: list[bytes] = []
     frame = b""
     tables: dict[tuple[int, int], bytes] = {}
     for segment in layout.segments:
         if segment.marker in (DQT, DHT, DAC, DRI):
             for destination, content in _split_tables(data, segment):
-                tables[segment.marker, destination] = content
+                if segment.marker in (DAC, DRI) or (segment.marker, destination) in used:
+                    tables[segment.marker, destination] = content
         elif segment.marker == SOS:
             pending = [(key[0], _segment(key[0], content)) for key, content in tables.items()]
             out += [written for marker, written in pending if marker == DQT]
@@ -213,6 +215,15 @@ def picture_bytes(data: bytes, layout: JpegLayout) -> bytes:
             frame = data[segment.start : segment.end]
     out.append(EOI_BYTES)
     return b"".join(out)
+
+
+def _used_tables(data: bytes, layout: JpegLayout) -> set[tuple[int, int]]:
+    """Marker and destination of the tables that the frame and any scan name."""
+    used = {(DQT, component.table) for component in layout.frame.components}
+    for scan in layout.scans:
+        for selector in data[scan.sos.start + 6 : scan.sos.end - 3 : 2]:
+            used |= {(DHT, selector >> 4), (DHT, 0x10 | selector & 15)}
+    return used
 
 
 def _split_tables(data: bytes, segment: Segment) -> list[tuple[int, bytes]]:

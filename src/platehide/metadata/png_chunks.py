@@ -13,6 +13,7 @@ from platehide.metadata.icc import MAX_PROFILE, usable_profile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS = 200_000
+_PIECE = 1 << 16
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Kept as they are where they have one of these lengths: colour, density, nothing else.
@@ -315,20 +316,18 @@ def stream_state(data: bytes, raw_size: int) -> tuple[bool, bool]:
         ImageError: ``corrupt``: the stream is damaged.
     """
     inflate = zlib.decompressobj()
-    produced = 0
-    rest = data
+    produced = fed = 0
+    rest = b""
     try:
-        while produced <= raw_size and not inflate.eof:
-            piece = inflate.decompress(rest, 1 << 20)
+        while produced <= raw_size and not inflate.eof and (rest or fed < len(data)):
+            if not rest:
+                rest, fed = data[fed : fed + _PIECE], fed + _PIECE
+            produced += len(inflate.decompress(rest, _PIECE * 16))
             rest = inflate.unconsumed_tail
-            produced += len(piece)
-            if not piece and not rest:
-                break
     except zlib.error as error:
         raise ImageError(f"PNG picture data is damaged: {error}") from error
-    return produced >= raw_size, (
-        produced == raw_size and inflate.eof and not inflate.unused_data and not rest
-    )
+    clean = inflate.eof and not inflate.unused_data and fed >= len(data)
+    return produced >= raw_size, clean and produced == raw_size
 
 
 def write_png(

@@ -38,6 +38,7 @@ class TiffPage:
     Attributes:
         index: position in the file's chain, thumbnails counted.
         depth: bits of a sample; 16 or at most 8.
+        compressed: whether its samples are compressed in any way.
         resolution: numerator and denominator across and down, and the unit; empty where absent.
     """
 
@@ -45,7 +46,7 @@ class TiffPage:
     width: int
     height: int
     depth: int
-    photometric: int
+    compressed: bool
     orientation: int
     resolution: tuple[int, ...]
     icc: bytes | None
@@ -146,7 +147,7 @@ def _page(reader: TiffReader, tags: _Tags, index: int) -> TiffPage:
         )
     orientation = _first(reader, tags, ORIENTATION, 1)
     return TiffPage(
-        index, width, height, depth, photometric, orientation if 1 <= orientation <= 8 else 1,
+        index, width, height, depth, compression != 1, orientation if 1 <= orientation <= 8 else 1,
         _resolution(reader, tags), _profile(reader, tags),
     )  # fmt: skip
 
