@@ -114,7 +114,7 @@ def render(
     if extra > 0.1:
         layer = cv2.GaussianBlur(layer, (0, 0), float(np.sqrt(extra)))
     out = np.asarray(layer, dtype=np.uint8)
-    return _with_grain(out, look.noise) if look.noise > 0.4 else out
+    return _with_grain(out, look.noise) if look.noise > 0.6 else out
 
 
 def _lit(flat: ImageArray, look: PlateLook, white: float) -> ImageArray:
