@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from platehide.cli import main
 from platehide.crowd.aggregate import AggregatePolicy, Label, aggregate, aggregate_task
+from platehide.crowd.audit import doubtful_controls
 from platehide.crowd.clusters import structure
 from platehide.crowd.consensus import huber_mean
 from platehide.crowd.judgements import Judgement
@@ -294,6 +297,29 @@ def test_command_applies_and_tries_rules(
     assert main(["aggregate", str(source), "-o", str(labels), "--rules", str(rules)]) == 0
     rows = [json.loads(line) for line in labels.read_text().splitlines()]
     assert {r["status"] for r in rows} == {"open"}
+
+
+def test_a_wrong_golden_answer_is_found(judge_one: Make, quad: FloatArray) -> None:
+    judgements = []
+    for k in range(12):
+        truth = quad + 10 * k
+        golden = [truth + 60] if k == 4 else [truth]
+        judgements += [judge_one(f"g{k:02}", w, truth, at=k, golden=golden) for w in "abcd"]
+    result = aggregate(judgements)
+    assert not any(w.banned for w in result.workers)
+    found = doubtful_controls(judgements, result)
+    assert [(d.task, d.answers, d.right) for d in found] == [("g04", 4, 0)]
+    assert "g04" in str(found[0])
+
+
+def test_command_needs_the_base_install_only() -> None:
+    code = (
+        "import sys, platehide.cli.aggregate\n"
+        "extras = {'yaml', 'scipy', 'shapely', 'pandas', 'sqlalchemy', 'fastapi', 'torch'}\n"
+        "print(sorted(extras & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # --- whatever comes in -----------------------------------------------------------------------

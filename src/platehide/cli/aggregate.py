@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from platehide.crowd.aggregate import AggregatePolicy, Aggregation, aggregate
+from platehide.crowd.audit import doubtful_controls
 from platehide.crowd.events import events_from_judgements
 from platehide.crowd.interchange.base import write_text
 from platehide.crowd.judgements import Judgement, read_judgements
@@ -131,5 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if args.workers is not None:
         write_text(args.workers, _lines(w.row() for w in result.workers))
     write_text(args.output, _lines(label.row() for label in result.labels))
+    for doubt in doubtful_controls(judgements, result, policy):
+        print(f"warning: {doubt}", file=sys.stderr)
     print(_summary(result), file=sys.stderr)
     return EXIT_OK
