@@ -57,6 +57,8 @@ def by_pillow(data: bytes) -> bytes:
 
 
 def by_opencv(data: bytes) -> bytes:
+    if not hasattr(cv2, "imdecodeWithMetadata"):  # OpenCV before 4.12 reads pixels only
+        return b""
     _, _, blocks = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return b"\n".join(np.asarray(block).tobytes() for block in blocks)
 

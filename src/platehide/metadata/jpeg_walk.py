@@ -16,9 +16,10 @@ APP0, APP1, APP2, APP11, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
 _SOF = frozenset(range(0xC0, 0xD0)) - {DHT, DAC, 0xC8}
 _SUPPORTED_SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _MAX_SEGMENTS = 4096
-# No camera or encoder writes more; each scan is one pass over the whole picture, so a cheap file
-# with thousands of scans would keep a decoder busy for minutes.
+# No camera or encoder writes more (a dozen is usual); each scan is one pass over the whole picture,
+# so a cheap file with thousands of scans would keep a decoder busy for minutes.
 _MAX_SCANS = 100
+_MAX_SCANNED_PIXELS = 4_000_000_000
 # The next marker that is neither a stuffed zero, a restart nor a fill byte.
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -142,7 +143,8 @@ def walk_jpeg(data: bytes, *, max_pixels: int) -> JpegLayout:
                 raise ImageError("JPEG ends inside its picture data", code="truncated")
             at = found.start()
             scans.append(Scan(segment, at))
-            if len(scans) > _MAX_SCANS:
+            scanned = len(scans) * frame.width * frame.height
+            if len(scans) > _MAX_SCANS or scanned > _MAX_SCANNED_PIXELS:
                 raise ImageError("JPEG has too many scans", code="unsupported")
     if frame is None or not scans:
         raise ImageError("JPEG without a picture", code="truncated")
