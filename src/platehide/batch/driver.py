@@ -18,7 +18,7 @@ from platehide.batch.listing import MANIFEST_FOLDER, Entry, Grouping, Source, Sp
 from platehide.batch.manifest import Manifest, PartFormat, State, timestamp
 from platehide.batch.plan import Redo, ShardPlan, Unit, UnitPhoto, plan_shard
 from platehide.batch.report import contact_sheet
-from platehide.batch.stores import LocalStore, Store, open_store
+from platehide.batch.stores import LocalStore, Store, need, open_store
 from platehide.batch.summary import DEFAULT_PRICE, Summary
 from platehide.batch.worker import (
     DISK_FULL,
@@ -107,6 +107,8 @@ class _Job:
         self.reads_failed = 0
 
     def _state(self) -> State:
+        if self.options.part_format == "parquet":
+            need("pyarrow.parquet")  # now, not when the first shard is finished
         old = self.manifest.state()
         if old is None:
             return State(
@@ -213,6 +215,7 @@ class _Job:
             gallery=self.state.grouping.kind != "off",
         )
         if options.engine == "ray":
+            need("ray.data")
             from platehide.batch.ray_engine import RayEngine
 
             return RayEngine(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from platehide.batch.stores import LocalStore, Store, join_url, open_store
+from platehide.batch.stores import LocalStore, Store, join_url, need, open_store
 from platehide.errors import UsageError
 from platehide.files import is_photo_name, planned_name, printable
 
@@ -121,9 +121,7 @@ class Source:
     def _open(self) -> Any:
         if isinstance(self._list_store, LocalStore):
             return open(self._list_store.full(self._name), "rb")  # noqa: PTH123
-        import fsspec
-
-        return fsspec.open(self.url, "rb").open()
+        return need("fsspec").open(self.url, "rb").open()
 
     def _jsonl(self) -> Iterator[dict[str, Any]]:
         with self._open() as file:
@@ -139,13 +137,12 @@ class Source:
                 yield row
 
     def _parquet(self) -> Iterator[dict[str, Any]]:
-        from pyarrow import ArrowException, parquet
-
+        parquet, arrow = need("pyarrow.parquet"), need("pyarrow")
         with self._open() as file:
             try:
                 for batch in parquet.ParquetFile(file).iter_batches(batch_size=8192):
                     yield from batch.to_pylist()
-            except ArrowException as error:
+            except arrow.ArrowException as error:
                 raise UsageError(f"{self.url}: not a Parquet file ({error})") from error
 
     def _entry(self, number: int, row: dict[str, Any]) -> Entry:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Generic, Literal, TypeVar
 
 from platehide.batch.listing import Grouping
-from platehide.batch.stores import LocalStore, Store, open_store
+from platehide.batch.stores import LocalStore, Store, need, open_store
 from platehide.errors import PlateHideError, UsageError
 from platehide.report_file import to_line
 
@@ -281,9 +281,7 @@ _MS = ("read", "decode", "detect", "cover", "encode", "verify", "write", "cpu", 
 
 
 def _to_parquet(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    import pyarrow as pa
-    from pyarrow import parquet
-
+    pa, parquet = need("pyarrow"), need("pyarrow.parquet")
     points = pa.list_(pa.list_(pa.float64()))
     known: dict[str, Any] = {
         "image": pa.string(),
@@ -317,8 +315,7 @@ def _to_parquet(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _from_parquet(data: bytes) -> Iterator[dict[str, Any]]:
-    from pyarrow import parquet
-
+    parquet = need("pyarrow.parquet")
     for batch in parquet.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=4096):
         for row in batch.to_pylist():
             kept = {name: value for name, value in row.items() if value is not None}

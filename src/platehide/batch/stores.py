@@ -7,6 +7,7 @@ object appears whole or not at all.
 from __future__ import annotations
 
 import errno
+import importlib
 import mimetypes
 import os
 import random
@@ -30,6 +31,19 @@ PAGE_KEYS = 1000
 
 _ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.5
+
+
+def need(module: str) -> Any:
+    """Import a module of the extra ``batch``.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        name = (error.name or module).partition(".")[0]
+        raise UsageError(f"{name} is not installed; pip install 'platehide[batch]'") from error
 
 
 class Store(Protocol):
@@ -160,8 +174,7 @@ class RemoteStore:
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec
-
+        fsspec = need("fsspec")
         self.url = url.rstrip("/")
         self._scheme = url.partition("://")[0]
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from typing import Any, TextIO
 
 from platehide.cli import EXIT_FAILED, EXIT_OK
 from platehide.cli.options import add_model_options, count
-from platehide.errors import UsageError, WeightsError
+from platehide.errors import PlateHideError, UsageError, WeightsError
 from platehide.files import byte_limit, expand_inputs, printable, write_whole
 from platehide.geometry import area, hull_box
 from platehide.jobs import (
@@ -171,9 +172,14 @@ def _write(args: argparse.Namespace, found: Iterable[Found]) -> None:
 
 
 def _print_all(lines: Iterable[str], stream: TextIO) -> None:
-    for line in lines:
-        stream.write(line)
-        stream.flush()
+    try:
+        for line in lines:
+            stream.write(line)
+            stream.flush()
+    except BrokenPipeError as error:
+        # The reader (`head`) has seen enough. Python would complain again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise PlateHideError("standard output was closed") from error
 
 
 def _failure(row: dict[str, Any]) -> str:

@@ -266,8 +266,12 @@ def _hide_stdin(args: argparse.Namespace, settings: HideSettings, make: HiderFac
             result = hider.hide(data)
             row = result.row("-", None if result.data is None else "-")
         if result is not None and result.data is not None:
-            sys.stdout.buffer.write(result.data)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(result.data)
+                sys.stdout.buffer.flush()
+            except OSError as error:
+                reason = f"cannot write to standard output: {error.strerror or error}"
+                row = failed_row("-", hider.detector.model, "write_failed", reason)
         if file is not None:
             file.add(row)
     if row["status"] in FINISHED:

@@ -1,0 +1,154 @@
+"""Ray on one machine: a whole archive, an actor that is killed, a driver that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray.data", reason="needs the extra 'batch'")
+
+from batch_fakes import SLOW_SIZE, has_magenta, put
+
+HERE = Path(__file__).parent
+DRIVER = (
+    "import argparse, sys\n"
+    "from batch_fakes import make_fake\n"
+    "from platehide.cli import batch\n"
+    "if __name__ == '__main__':\n"
+    "    parser = argparse.ArgumentParser()\n"
+    "    batch.add_arguments(parser)\n"
+    "    sys.exit(batch.batch(parser.parse_args(sys.argv[1:]), make_fake))\n"
+)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """``ray start --head`` with ports of its own, ended by its process ids."""
+    ports = free_ports(7)
+    names = (
+        *("port", "node-manager-port", "object-manager-port", "dashboard-agent-listen-port"),
+        *("dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"),
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(HERE),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ADDRESS": f"127.0.0.1:{ports[0]}",
+    }
+    started = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+            *("--num-cpus", "2", "--include-dashboard=false", "--disable-usage-stats"),
+            *("--object-store-memory", "100000000", "--node-ip-address", "127.0.0.1"),
+            *(f"--{name}={port}" for name, port in zip(names, ports, strict=True)),
+        ],
+        env={k: v for k, v in environment.items() if k != "RAY_ADDRESS"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert started.stdout is not None
+    for line in started.stdout:
+        if b"Ray runtime started" in line:
+            break
+    else:
+        pytest.fail("ray did not start")
+    yield environment
+    started.send_signal(signal.SIGTERM)  # --block ends what it started
+    started.stdout.read()
+    started.stdout.close()
+    started.wait(60)
+
+
+def drive(folder: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
+    script = folder / "drive.py"
+    script.write_text(DRIVER)
+    return subprocess.Popen(
+        [
+            *(sys.executable, str(script), str(folder / "src"), str(folder / "dst")),
+            *("--engine", "ray", "--workers", "2", "--contact-sheet", "", "-q", *options),
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for part in (folder / "dst/_platehide").rglob("part-*.jsonl"):
+        for line in part.read_text().splitlines():
+            row = json.loads(line)
+            assert row["key"] not in found, "one row a photo"
+            found[row["key"]] = row
+    return found
+
+
+def outputs(folder: Path) -> list[Path]:
+    return [p for p in (folder / "dst").rglob("*.jpg") if "_platehide" not in p.parts]
+
+
+def kill_an_actor() -> bool:
+    for stat in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if stat.read_bytes().startswith(b"ray::MapWorker"):
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_an_archive_an_actor_and_a_driver_that_are_killed(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    for n in range(48):
+        put(tmp_path / f"src/ad{n % 8}/{n:02}.jpg", size=SLOW_SIZE, seed=n)
+    (tmp_path / "src/bad.jpg").write_bytes(b"no photo")
+
+    driver = drive(tmp_path, cluster)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "dst").exists() or len(outputs(tmp_path)) < 4:
+        assert driver.poll() is None, driver.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate()
+
+    driver = drive(tmp_path, cluster, "--resume")
+    before = len(outputs(tmp_path))
+    while len(outputs(tmp_path)) <= before and driver.poll() is None:
+        time.sleep(0.05)
+    assert kill_an_actor()
+    said, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 1, said
+    assert "49 photos: 48 hidden" in said
+    found = rows(tmp_path)
+    assert len(found) == 49
+    assert found["bad.jpg"]["code"] == "not_an_image"
+    written = sorted(str(p) for p in outputs(tmp_path))
+    assert written == sorted(r["output"] for r in found.values() if r["output"])
+    assert not any(has_magenta(Path(name).read_bytes()) for name in written)
