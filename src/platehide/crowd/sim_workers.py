@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from platehide.crowd.matching import reference_height
-from platehide.geometry import box_to_quad, hull_box
+from platehide.geometry import box_iou, box_to_quad, hull_box
 from platehide.types import FloatArray
 
 
@@ -72,7 +72,7 @@ class Human:
             return Answer(skip=True)
         if draw < self.skip + self.slip:
             if photo.plates and self.rng.random() < 0.5:
-                return Answer(photo.plates[1:] and (photo.plates[0],))
+                return Answer(tuple(self._draw(q) for q in photo.plates[:-1]))
             return Answer((random_quad(self.rng, photo),))
         return Answer(tuple(self._draw(q) for q in photo.plates))
 
@@ -200,10 +200,11 @@ def make_photo(
     *,
     median_width: float,
     no_plate: float,
+    several: float = 0.0,
     tilted: bool = False,
     size_wh: tuple[int, int] = (1280, 960),
 ) -> SimPhoto:
-    """One photo with one plate or none.
+    """One photo with one plate, none, or (share ``several``) two or three.
 
     The plate's width is lognormal (sigma 0.5), its width over height 3.6 to 4.7 as seen (a
     European plate, a little turned away), with perspective and roll. ``tilted`` photos roll by
@@ -212,6 +213,22 @@ def make_photo(
     width, height = size_wh
     if rng.random() < no_plate:
         return SimPhoto(name, width, height, ())
+    wanted = int(rng.integers(2, 4)) if several and rng.random() < several else 1
+    plates: list[FloatArray] = []
+    for _ in range(50):
+        quad = _make_quad(rng, median_width, tilted, size_wh)
+        box = hull_box(quad)
+        if all(box_iou(box, hull_box(other)) == 0.0 for other in plates):
+            plates.append(quad)
+        if len(plates) == wanted:
+            break
+    return SimPhoto(name, width, height, tuple(plates))
+
+
+def _make_quad(
+    rng: np.random.Generator, median_width: float, tilted: bool, size_wh: tuple[int, int]
+) -> FloatArray:
+    width, height = size_wh
     w = float(np.clip(rng.lognormal(np.log(median_width), 0.5), 40.0, 0.6 * width))
     h = w / float(rng.uniform(3.6, 4.7))
     squeeze = float(rng.normal(0.0, 0.06))
@@ -233,4 +250,4 @@ def make_photo(
         float(rng.uniform(reach[0], max(width - reach[0], reach[0] + 1.0))),
         float(rng.uniform(max(reach[1], 0.3 * height), height - reach[1])),
     ]
-    return SimPhoto(name, width, height, (quad + centre,))
+    return np.asarray(quad + centre)

@@ -32,6 +32,7 @@ class SimSettings:
         sloppy_sigma: the same of a sloppy worker.
         median_width: of the plates in px (lognormal).
         no_plate: share of photos without a plate.
+        several: share of the others (and of the control photos) with two or three plates.
         control_no_plate: share of control photos without a plate.
         seconds: median time of an answer.
         price: paid for one judgement, control tasks included.
@@ -47,6 +48,7 @@ class SimSettings:
     sloppy_sigma: float = 0.22
     median_width: float = 170.0
     no_plate: float = 0.08
+    several: float = 0.0
     control_no_plate: float = 0.15
     seconds: float = 10.0
     price: float = PUBLISHED_COST / (PUBLISHED_PHOTOS * PUBLISHED_ANSWERS)
@@ -105,6 +107,7 @@ def make_world(settings: SimSettings) -> tuple[SimWorld, dict[str, Worker]]:
             rng,
             median_width=settings.median_width,
             no_plate=settings.no_plate,
+            several=settings.several,
         )
         for k in range(settings.photos)
     ]
@@ -114,6 +117,7 @@ def make_world(settings: SimSettings) -> tuple[SimWorld, dict[str, Worker]]:
             rng,
             median_width=settings.median_width,
             no_plate=settings.control_no_plate,
+            several=settings.several,
             tilted=True,
         )
         for k in range(settings.controls)
