@@ -14,9 +14,10 @@ DEFAULT_INSTRUCTIONS = """\
 # What to do
 Mark the **four corners** of every licence plate that is asked for, as exactly as you can.
 
+- Several plates, but only one can be marked? Take the one of the main car: the largest.
 - Click the four corners of the plate itself: the outer edge of the plate, frame not included.
 - The order does not matter; the corners sort themselves.
-- Zoom in. A corner should be right to a pixel or two.
+- Zoom in; brighten a dark photo. A corner should be right to a pixel or two.
 - Follow the slant: the shape need not be a rectangle.
 - Part of the plate is hidden or cut off? Click where the corner would be, or the picture's edge.
 

@@ -69,7 +69,7 @@ export function money(amount, currency) {
   const digits = amount !== 0 && Math.abs(amount) < 0.1 ? 4 : 2;
   try {
     return new Intl.NumberFormat("en", {
-      style: "currency", currency, minimumFractionDigits: 2, maximumFractionDigits: digits,
+      style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits,
     }).format(amount);
   } catch {
     return `${amount.toFixed(digits)} ${currency}`;

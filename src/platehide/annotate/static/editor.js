@@ -2,6 +2,7 @@
 //
 // Coordinates: "photo" = pixels of the photo, "screen" = CSS pixels of the canvas.
 
+import { s } from "./dom.js";
 import { area, inside, isConvex, orderCorners, turned, unturned } from "./geometry.js";
 
 const HIT_MOUSE = 13;
@@ -9,6 +10,7 @@ const HIT_TOUCH = 28;
 const TAP_SLACK = 6;
 const LONG_PRESS_MS = 260;
 const LOUPE = 64; // radius
+const HINT = 40; // room for the line of words above the photo
 const MAX_SCALE = 40;
 
 export class Editor {
@@ -236,13 +238,13 @@ export class Editor {
 
   fitScale() {
     const [w, h] = this.turnedSize;
-    return Math.min((this.box.w - 16) / w, (this.box.h - 16) / h);
+    return Math.min((this.box.w - 16) / w, (this.box.h - 8 - HINT) / h);
   }
 
   fit() {
     const [w, h] = this.turnedSize;
     const scale = this.fitScale();
-    this.view = { scale, x: (this.box.w - w * scale) / 2, y: (this.box.h - h * scale) / 2 };
+    this.view = { scale, x: (this.box.w - w * scale) / 2, y: HINT + (this.box.h - HINT - 4 - h * scale) / 2 };
     this.fitted = true;
     this.draw();
   }
@@ -259,12 +261,19 @@ export class Editor {
     const ys = t.map((p) => p.y);
     const w = Math.max(...xs) - Math.min(...xs);
     const h = Math.max(...ys) - Math.min(...ys);
-    const scale = Math.min(MAX_SCALE, Math.max(this.fitScale(), Math.min(this.box.w / (w * 1.8 + 20), this.box.h / (h * 2.4 + 20))));
+    const scale = Math.min(MAX_SCALE, Math.max(this.fitScale(), Math.min(this.box.w / (w * 1.7 + 20), this.box.h / (h * 1.7 + 20))));
     const cx = (Math.max(...xs) + Math.min(...xs)) / 2;
     const cy = (Math.max(...ys) + Math.min(...ys)) / 2;
     this.view = { scale, x: this.box.w / 2 - cx * scale, y: this.box.h / 2 - cy * scale };
     this.fitted = false;
     this.draw();
+  }
+
+  // Width or height of the newest plate as a share of the stage, whichever is larger.
+  plateShare() {
+    const q = this.plates[this.plates.length - 1].map((p) => this.toScreen(p));
+    const span = (k) => Math.max(...q.map((p) => p[k])) - Math.min(...q.map((p) => p[k]));
+    return Math.max(span("x") / this.box.w, span("y") / this.box.h);
   }
 
   zoom(factor, centre = null) {
@@ -606,9 +615,9 @@ export class Editor {
     ctx.save();
     const m = this.photoMatrix(scale * ratio, ox * ratio, oy * ratio);
     ctx.setTransform(...m);
-    ctx.imageSmoothingEnabled = scale < 3;
+    ctx.imageSmoothingEnabled = scale < 10;
     ctx.imageSmoothingQuality = "high";
-    if (this.bright) ctx.filter = "brightness(1.9) contrast(1.15)";
+    if (this.bright) ctx.filter = lifting();
     ctx.drawImage(this.image, 0, 0, this.width, this.height);
     ctx.restore();
   }
@@ -797,6 +806,20 @@ export class Editor {
     ctx.lineWidth = 1;
     ctx.stroke();
   }
+}
+
+// A gamma curve: it opens the shadows and leaves the lights alone, which a mere multiplication
+// of the brightness does not (a black plate on a black car stayed black).
+let lift = null;
+function lifting() {
+  if (!lift) {
+    const channel = (name) => s(name, { type: "gamma", amplitude: 1, exponent: 0.42, offset: 0 });
+    lift = s("svg", { width: 0, height: 0, "aria-hidden": "true", class: "visually-hidden" },
+      s("filter", { id: "lift-shadows", "color-interpolation-filters": "sRGB" },
+        s("feComponentTransfer", {}, channel("feFuncR"), channel("feFuncG"), channel("feFuncB"))));
+    document.body.append(lift);
+  }
+  return "url(#lift-shadows)";
 }
 
 function round2(v) {

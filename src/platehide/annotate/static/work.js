@@ -124,7 +124,9 @@ function buttons() {
   $("tool-bright").setAttribute("aria-pressed", String(editor.bright));
 }
 
+// The fourth corner is placed: look closely at a plate that is small on the screen.
 function cornersDone() {
+  if (remembered("closer") !== "0" && editor.fitted && editor.plateShare() < 0.35) editor.focus();
   if (remembered("autosend") === "1" && !state.project.several_plates && !state.task.training) {
     setTimeout(() => { if (editor.complete && !editor.problem()) send(); }, 350);
   }
@@ -282,6 +284,8 @@ const KEYS = [
 
 function help() {
   const p = state.project;
+  const closer = h("input", { type: "checkbox", id: "closer", onchange: (e) => remember("closer", e.target.checked ? "1" : "0") });
+  closer.checked = remembered("closer") !== "0";
   const auto = h("input", { type: "checkbox", id: "autosend", onchange: (e) => remember("autosend", e.target.checked ? "1" : "0") });
   auto.checked = remembered("autosend") === "1";
   fill($("help"),
@@ -291,6 +295,7 @@ function help() {
     prose(p.instructions), examples(),
     h("h2", {}, "Mouse, fingers, keys"),
     h("div", { class: "keys" }, KEYS.map(([k, t]) => [h("strong", {}, k), h("span", {}, t)])),
+    h("p", {}, h("label", { class: "inline" }, closer, "Go closer when a plate has its four corners (F goes back)")),
     p.several_plates ? null : h("p", {}, h("label", { class: "inline" }, auto, "Send right after the fourth corner")),
     h("p", {}, h("a", { href: "/work" }, "Other projects")));
   $("help").showModal();
