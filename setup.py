@@ -17,7 +17,7 @@ JPEG_EXTENSION = Extension(
     sources=sorted(str(path) for path in NATIVE.glob("*.c")),
     depends=sorted(str(path) for path in NATIVE.glob("*.h")),
     define_macros=[("Py_LIMITED_API", "0x030B0000")],
-    extra_compile_args=["-O3"] if os.name == "posix" else [],
+    extra_compile_args=["-O3", "-g0"] if os.name == "posix" else [],
     py_limited_api=True,
     optional=True,
 )

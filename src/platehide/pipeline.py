@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platehide.cover import Cover, CoverOptions, cover_plate, load_cover
+from platehide.audit import audit_record
+from platehide.cover import Cover, Covered, CoverOptions, cover_plate, load_cover
 from platehide.detection import Detector, Findings
 from platehide.errors import ImageError, UnsureError
 from platehide.formats import open_photo
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
-from platehide.pixels import Patch
+from platehide.recognise import already_covered
 from platehide.types import Detection, FloatArray, HideResult
+from platehide.verify import CoveredPlate, VerifyMode, mended
+from platehide.verify import verify as prove
 
 if TYPE_CHECKING:
-    from platehide.image_io import Photo
+    from platehide.image_io import FinishedPhoto, Photo
+
+Draw = Callable[[int, FloatArray], Covered]
+Worn = tuple[int, FloatArray]
+MOST_ATTEMPTS = 3
+"""How often a photo is painted before it is given up as ``unsure``."""
 
 
 class _Stopwatch:
@@ -59,6 +68,8 @@ class PlateHider:
         max_pixels: a photo that declares more is refused before it is decoded.
         write_options: metadata policy.
         detector: anything that is a ``Detector``, instead of ``model``.
+        verify: proof on the finished bytes, see ``platehide.verify``: ``full``, ``fast`` or
+            ``off``.
 
     Raises:
         UsageError: an option does not make sense.
@@ -75,6 +86,7 @@ class PlateHider:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         write_options: WriteOptions | None = None,
         detector: Detector | None = None,
+        verify: VerifyMode = "fast",
     ) -> None:
         if detector is None:
             from platehide.detector import load_detector
@@ -86,6 +98,7 @@ class PlateHider:
         self.cover_options = cover_options or CoverOptions()
         self.max_pixels = max_pixels
         self.write_options = write_options or WriteOptions()
+        self.verify: VerifyMode = verify
 
     def hide(
         self,
@@ -95,55 +108,143 @@ class PlateHider:
         cover: Cover | None = None,
         cover_options: CoverOptions | None = None,
         write_options: WriteOptions | None = None,
+        verify: VerifyMode | None = None,
+        audit: bool = False,
     ) -> HideResult:
         """Hide the plates on one photo; keyword arguments override the instance's.
 
         Never raises for a bad photo: the result then has status ``error`` or ``unsure``,
-        ``data`` is ``None`` and ``error`` says why.
+        ``data`` is ``None`` and ``error`` says why. Plates that wear the cover already are left
+        as they are and counted in ``extra["already_covered"]``.
+
+        Args:
+            audit: put an audit record (see ``platehide.audit``) into ``extra["audit"]``.
         """
+        mode = verify or self.verify
+        result = self._hide(
+            data,
+            self.conf if conf is None else conf,
+            cover or self.cover,
+            cover_options or self.cover_options,
+            write_options or self.write_options,
+            mode,
+        )
+        if not audit:
+            return result
+        return replace(result, extra={**result.extra, "audit": audit_record(data, result, mode)})
+
+    def _hide(
+        self,
+        data: bytes,
+        conf: float | None,
+        cover: Cover,
+        look: CoverOptions,
+        write_options: WriteOptions,
+        mode: VerifyMode,
+    ) -> HideResult:
         watch = _Stopwatch()
         try:
             with watch.stage("decode"):
                 photo = open_photo(data, max_pixels=self.max_pixels)
-            found = self._find(photo, watch, self.conf if conf is None else conf)
-            doubtful = [d for findings in found for d in findings.doubtful]
+            found = self._find(photo, watch, conf)
+            draw = self._draw(photo, cover, look)
+            with watch.stage("cover"):
+                # A blurred plate looks like the plate: every plate would pass for covered.
+                covers, doubtful, worn = self._to_cover(
+                    photo, found, draw, recognise=look.style != "blur"
+                )
             if doubtful:
                 top = max(d.confidence for d in doubtful)
                 raise UnsureError(f"{len(doubtful)} doubtful plate(s), confidence up to {top:.2f}")
-            patches: list[Patch] = []
-            painted: list[FloatArray] = []
-            plates: list[Detection] = []
-            with watch.stage("cover"):
-                for index, (frame, findings) in enumerate(zip(photo.frames, found, strict=True)):
-                    for plate in findings.plates:
-                        covered = cover_plate(
-                            frame,
-                            plate.quad,
-                            cover or self.cover,
-                            cover_options or self.cover_options,
-                            frame=index,
-                        )
-                        patches.append(covered.patch)
-                        painted.append(covered.painted)
-                        plates.append(plate)
-            with watch.stage("encode"):
-                finished = photo.write(patches, write_options or self.write_options)
+            finished, covers = self._prove(
+                photo, covers, worn, draw, write_options, mode, conf, watch
+            )
         except UnsureError as error:
             return self._failed("unsure", error.code, str(error), watch)
         except ImageError as error:
             return self._failed("error", error.code, str(error), watch)
         return HideResult(
-            status="hidden" if plates else "none",
+            status="hidden" if covers else "none",
             data=finished.data,
-            plates=tuple(plates),
-            painted=tuple(painted),
+            plates=tuple(item.plate for item in covers),
+            painted=tuple(item.covered.painted for item in covers),
             model=self.detector.model,
             ms=watch.report(),
             edit=finished.edit,
             media_type=finished.media_type,
             removed=finished.removed,
             suffix=finished.suffix,
+            extra={"already_covered": len(worn)} if worn else {},
         )
+
+    @staticmethod
+    def _draw(photo: Photo, cover: Cover, options: CoverOptions) -> Draw:
+        def draw(frame: int, quad: FloatArray) -> Covered:
+            return cover_plate(photo.frames[frame], quad, cover, options, frame=frame)
+
+        return draw
+
+    @staticmethod
+    def _to_cover(
+        photo: Photo, found: list[Findings], draw: Draw, *, recognise: bool
+    ) -> tuple[list[CoveredPlate], list[Detection], list[Worn]]:
+        """The plates with their covers, the doubtful ones, and those that wear a cover already."""
+        covers: list[CoveredPlate] = []
+        doubtful: list[Detection] = []
+        worn: list[Worn] = []
+        for index, (frame, findings) in enumerate(zip(photo.frames, found, strict=True)):
+            for certain, plates in ((True, findings.plates), (False, findings.doubtful)):
+                for plate in plates:
+                    covered = draw(index, plate.quad)
+                    if recognise and already_covered(frame, plate.quad, covered):
+                        worn.append((index, plate.quad))
+                    elif certain:
+                        covers.append(CoveredPlate(index, plate, covered))
+                    else:
+                        doubtful.append(plate)
+        return covers, doubtful, worn
+
+    def _prove(
+        self,
+        photo: Photo,
+        covers: list[CoveredPlate],
+        worn: list[Worn],
+        draw: Draw,
+        options: WriteOptions,
+        mode: VerifyMode,
+        conf: float | None,
+        watch: _Stopwatch,
+    ) -> tuple[FinishedPhoto, list[CoveredPlate]]:
+        """Write the photo and prove it, with larger covers where that is what it takes.
+
+        Raises:
+            UnsureError: it cannot be proven.
+        """
+        sizes = [frame.size_wh for frame in photo.frames]
+        for attempt in range(MOST_ATTEMPTS):
+            with watch.stage("encode"):
+                finished = photo.write([item.covered.patch for item in covers], options)
+            if mode == "off":
+                return finished, covers
+            with watch.stage("verify"):
+                verdict = prove(
+                    finished.data,
+                    covers,
+                    sizes,
+                    self.detector,
+                    mode,
+                    worn=worn,
+                    conf=conf,
+                    max_pixels=self.max_pixels,
+                )
+            if verdict.proven:
+                return finished, covers
+            if verdict.failures:
+                raise UnsureError(verdict.failures[0])
+            if attempt + 1 < MOST_ATTEMPTS:
+                with watch.stage("cover"):
+                    covers = mended(covers, verdict, draw)
+        raise UnsureError("a plate can still be seen on the finished photo")
 
     def detect(self, data: bytes, *, conf: float | None = None) -> HideResult:
         """Find plates without painting: ``painted`` is empty and ``data`` is ``None``.
