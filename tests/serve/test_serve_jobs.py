@@ -384,6 +384,6 @@ def test_postgres_store(tmp_path_factory: pytest.TempPathFactory) -> None:
             exercise(store)
             store.close()
         finally:
-            _run([*user, folder / "pg_ctl", "-D", data / "db", "-m", "immediate", "stop"])  # fmt: skip
+            _run([*user, folder / "pg_ctl", "-D", data / "db", "-m", "fast", "stop"])
     finally:
         shutil.rmtree(data, ignore_errors=True)

@@ -104,6 +104,7 @@ async function loadCovers() {
   change.type = "button";
   change.id = "change-logo";
   change.className = "button quiet";
+  change.textContent = "Change the logo";
   change.hidden = true;
   change.addEventListener("click", () => $("logo").click());
   $("covers").after(change);
@@ -122,7 +123,6 @@ function takeLogo(file) {
   image.alt = "";
   picture.replaceChildren(image);
   $("own-logo").querySelector("input").checked = true;
-  $("change-logo").textContent = "Change the logo";
   $("change-logo").hidden = false;
   redoAll();
 }
