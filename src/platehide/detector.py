@@ -21,7 +21,7 @@ from platehide.types import Detection, FloatArray, ImageArray
 from platehide.weights import Weights, load_weights
 
 MAX_CANDIDATES = 300
-MAX_PLATES = 32
+MAX_PLATES = 24
 
 
 def make_session(model: bytes, name: str) -> onnxruntime.InferenceSession:

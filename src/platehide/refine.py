@@ -15,6 +15,8 @@ from platehide.types import FloatArray, ImageArray
 RefinerFunction = Callable[[ImageArray], tuple[FloatArray, FloatArray]]
 """uint8 ``(B, h, w, 3)`` → corners ``(B, 4, 2)`` crop px, logits ``(B,)``."""
 
+HOPELESS_LOGIT = -1.0
+
 MAX_GROWTH = 3.0
 """A pass may not change the quad's area by more than this factor: a wild answer is dropped."""
 
@@ -38,26 +40,32 @@ def refine_quads(
 ) -> tuple[list[FloatArray], FloatArray]:
     """Refine each quad ``spec.passes`` times.
 
+    What the refiner takes for no plate at all after the first pass is not looked at again: a
+    photo has a plate or two, but a dozen candidates.
+
     Returns:
         The quads ``(4, 2)`` in photo px (the coarse one where a pass gave nothing usable) and
-        the refiner's plate logits ``(n,)`` of the last pass.
+        the refiner's plate logits ``(n,)`` of the last pass that looked at each.
     """
     current = [np.asarray(q, dtype=np.float64) for q in quads]
     logits = np.zeros(len(current))
     if not current:
         return current, logits
+    alive = list(range(len(current)))
     for _ in range(spec.passes):
-        crops, matrices = [], []
-        for quad in current:
-            pixels, offset = neighbourhood(source, quad, spec.margin)
-            crop, matrix = rectify(pixels, quad - offset, spec.size_wh, spec.margin)
+        crops, back = [], []
+        for i in alive:
+            pixels, offset = neighbourhood(source, current[i], spec.margin)
+            crop, matrix = rectify(pixels, current[i] - offset, spec.size_wh, spec.margin)
             crops.append(crop)
-            matrices.append((np.linalg.inv(matrix), offset))
-        corners, logits = run(np.stack(crops))
-        current = [
-            _accept(quad, transform_points(back, corner) + offset)
-            for quad, corner, (back, offset) in zip(current, corners, matrices, strict=True)
-        ]
+            back.append((np.linalg.inv(matrix), offset))
+        corners, found = run(np.stack(crops))
+        logits[alive] = found
+        for i, corner, (matrix, offset) in zip(alive, corners, back, strict=True):
+            current[i] = _accept(current[i], transform_points(matrix, corner) + offset)
+        alive = [i for i in alive if logits[i] > HOPELESS_LOGIT]
+        if not alive:
+            break
     return current, np.asarray(logits, dtype=np.float64)
 
 

@@ -51,7 +51,9 @@ def test_rectify_maps_the_quad_to_a_centred_rectangle(factor: float) -> None:
     mapped = transform_points(matrix, QUAD * factor)
     w, h = 160 / 1.8, 80 / 1.8
     x, y = (160 - w) / 2, (80 - h) / 2
-    assert mapped == pytest.approx(np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), abs=1e-3)
+    assert mapped == pytest.approx(
+        np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]), abs=1e-3
+    )
 
 
 def test_rectified_content_does_not_depend_on_the_photo_size() -> None:

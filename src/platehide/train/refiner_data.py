@@ -150,7 +150,7 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
                 return RefinerSample(crop, zero, np.linalg.inv(matrix), 0)
         pick = int(rng.integers(len(quads)))
         quad, exact = quads[pick], bool(is_quad[pick])
-        coarse = jitter_quad(quad, rng, float(rng.choice([0.3, 1.0, 1.5], p=[0.4, 0.45, 0.15])))
+        coarse = jitter_quad(quad, rng, float(rng.choice([0.25, 0.7, 1.3], p=[0.45, 0.4, 0.15])))
         if not _usable(coarse):
             coarse = quad
         crop, matrix = crop_sample(image, coarse, rng)

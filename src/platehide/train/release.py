@@ -29,6 +29,10 @@ from platehide.train.samples import read_rgb
 from platehide.types import FloatArray
 from platehide.weights import Weights
 
+CANDIDATE = 0.15
+"""Cells below this raw probability are not looked at: true plates lie far above (the card's
+"never proposed" counts what that costs), and every candidate costs a refiner pass."""
+
 COST_OF_A_LEAK = 10.0
 """A plate that is not covered, in false covers. A reader can be harmed by the first; the second
 is untidy."""
@@ -140,7 +144,7 @@ def release(
         name=model,
         version=version,
         pictures=parity_pictures(checkpoint.config, validation),
-        thresholds=Thresholds(hide=0.5, candidate=0.02),
+        thresholds=Thresholds(hide=0.5, candidate=CANDIDATE),
         refiner=second,
         data_hash=info.get("data_hash", ""),
         git_commit=info.get("git_commit", ""),
@@ -158,7 +162,7 @@ def release(
         thresholds=Thresholds(
             hide=round(hide, 4),
             unsure=round(max(0.02, hide - margin_of_doubt), 4) if margin_of_doubt else 1.0,
-            candidate=0.02,
+            candidate=CANDIDATE,
         ),
         notes=spec.notes | {"calibration": reliability(confidence, evidence)},
     )
