@@ -103,6 +103,25 @@ def test_answers_keep_workers_skips_and_control_truth(tmp_path: Path, form: Form
     assert found["g.jpg", "w2"].plates == ()
 
 
+@pytest.mark.parametrize("form", ["toloka", "label-studio"])
+def test_a_control_task_without_answers(tmp_path: Path, form: FormatName) -> None:
+    path = target(tmp_path, form)
+    control = annotation(worker="", golden=(QUAD,), submitted_at=None, seconds=None)
+    write(path, [control, annotation(image="p.jpg", task="p.jpg")], form)
+    found = {a.image: a for a in read(path, form)}
+    assert len(found) == 2
+    one = found[control.image]
+    assert (one.worker, one.golden is not None) == ("", True)
+    assert worst(control, one) < 0.01
+
+
+def test_cvat_declares_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "c.xml"
+    text = '<?xml version="1.0" encoding="iso-8859-1"?>' + CVAT.replace("a.jpg", "ü.jpg")
+    path.write_text(text, encoding="utf-8")
+    assert read(path, "cvat")[0].image == "ü.jpg"
+
+
 @pytest.mark.parametrize("form", sorted(set(FORMS) - set(ANSWERS)))
 def test_labels_refuse_skips_and_two_answers_a_photo(tmp_path: Path, form: FormatName) -> None:
     path = target(tmp_path, form)

@@ -34,7 +34,8 @@ class _Node:
 
 def _parse(path: Path) -> _Node:
     """The document's root. Document types and entities are refused: they only serve attacks."""
-    parser = expat.ParserCreate()
+    # The text is decoded already, whatever encoding the file declares.
+    parser = expat.ParserCreate("utf-8")
     root = _Node("", {}, 0)
     stack = [root]
 

@@ -145,10 +145,13 @@ def _result(quads: Sequence[FloatArray], a: Annotation) -> list[dict[str, Any]]:
 
 
 def write_label_studio(path: Path, annotations: Sequence[Annotation]) -> None:
-    """Write tasks with their annotations, one task a photo; every answer needs its worker."""
+    """Write tasks with their annotations, one task a photo; every answer needs its worker.
+
+    An annotation without worker but with a golden answer is written as a control task.
+    """
     tasks: dict[tuple[str, str], dict[str, Any]] = {}
     for a in annotations:
-        if not a.worker:
+        if not a.worker and a.golden is None:
             fail(a.image, "Label Studio's JSON needs the worker of every answer")
         key = (a.image, a.task)
         task = tasks.get(key)
@@ -161,6 +164,8 @@ def write_label_studio(path: Path, annotations: Sequence[Annotation]) -> None:
                 task["annotations"].append(
                     {"result": _result(a.golden, a), "ground_truth": True, "was_cancelled": False}
                 )
+        if not a.worker:
+            continue
         entry: dict[str, Any] = {
             "completed_by": {"email": a.worker},
             "result": [] if a.skip else _result(a.plates, a),

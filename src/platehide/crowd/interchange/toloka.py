@@ -79,7 +79,7 @@ def _is_true(text: str) -> bool:
 
 
 def read_toloka(path: Path, sizes: Sizes | None) -> list[Annotation]:
-    """Read a TSV of assignments, or of tasks with ``GOLDEN:`` answers (no ``OUTPUT:`` column)."""
+    """Read a TSV of assignments; a row with a ``GOLDEN:`` answer and no other is a control task."""
     csv.field_size_limit(_MAX_FIELD)
     rows = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t", strict=True)
     found: list[Annotation] = []
@@ -127,7 +127,8 @@ def _annotation(
     golden = None
     if golden_column is not None and row[golden_column]:
         golden = _polygons(row[golden_column], size, golden_column, where)
-    if output_column is None:
+    answered = output_column is not None and (row[output_column] or row["ASSIGNMENT:worker_id"])
+    if output_column is None or (golden is not None and not answered):
         if golden is None:
             fail(where, f"{golden_column} is empty")
         return Annotation(image, *size, plates=golden, golden=golden)
@@ -170,7 +171,10 @@ def _text(quads: Sequence[FloatArray], a: Annotation) -> str:
 
 
 def write_toloka(path: Path, annotations: Sequence[Annotation]) -> None:
-    """Write a TSV of assignments; ``OUTPUT:skip`` is true where the worker could not say."""
+    """Write a TSV of assignments; ``OUTPUT:skip`` is true where the worker could not say.
+
+    An annotation without worker but with a golden answer is written as a control task.
+    """
     header = [
         "INPUT:image",
         "INPUT:width",
@@ -188,7 +192,8 @@ def write_toloka(path: Path, annotations: Sequence[Annotation]) -> None:
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
     writer.writerow(header)
     for a in annotations:
-        if not a.worker:
+        task_only = not a.worker and a.golden is not None
+        if not a.worker and not task_only:
             fail(a.image, "Toloka's TSV needs the worker of every answer")
         at = a.submitted_at
         begun = None if at is None or a.seconds is None else at - a.seconds
@@ -198,11 +203,11 @@ def write_toloka(path: Path, annotations: Sequence[Annotation]) -> None:
                 a.width,
                 a.height,
                 "" if a.golden is None else _text(a.golden, a),
-                "" if a.skip else _text(a.plates, a),
+                "" if a.skip or task_only else _text(a.plates, a),
                 "true" if a.skip else "",
                 a.task,
                 a.worker,
-                "SUBMITTED",
+                "" if task_only else "SUBMITTED",
                 "" if begun is None else iso_time(begun),
                 "" if at is None else iso_time(at),
             ]
