@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
@@ -133,6 +134,45 @@ BAD = {
         ).encode(),
         "refers to another file",
     ),
+    "panic": (
+        SVG.format('<path d="M-1e30 50L1e30 51L1e30 1e30Z"/><circle r="1e20"/>').encode(),
+        "cannot be rendered",
+    ),
+    "nested": (SVG.format("<g>" * 3000 + RED + "</g>" * 3000).encode(), "too complex"),
+    "chain": (
+        SVG.format(
+            "".join(f'<g id="a{i}"><use href="#a{i + 1}"/></g>' for i in range(100)) + RED
+        ).encode(),
+        "too complex",
+    ),
+    "layers": (SVG.format('<g opacity=".5"/>' * 500 + RED).encode(), "too complex"),
+    "turbulence": (
+        SVG.format(
+            '<filter id="f"><feTurbulence baseFrequency=".1" numOctaves="999999999"/></filter>'
+        ).encode(),
+        "too slow",
+    ),
+    "expanding": (
+        SVG.format(
+            "<defs>"
+            + '<g id="a0"><rect width="1" height="1"/></g>'
+            + "".join(
+                f'<g id="a{i}">' + f'<use href="#a{i - 1}"/>' * 10 + "</g>" for i in range(1, 9)
+            )
+            + '</defs><use href="#a8"/>'
+        ).encode(),
+        "cannot be rendered",
+    ),
+    "svg in svg": (
+        SVG.format('<image href="data:image/svg+xml;base64,PHN2Zy8+" width="9"/>').encode(),
+        "embeds something",
+    ),
+    "bomb in svg": (
+        SVG.format(
+            '<image href="data:image/png;base64,' + base64.b64encode(bomb()).decode() + '"/>'
+        ).encode(),
+        "embeds",
+    ),
     "unknown font": (
         SVG.format('<text y="9" font-family="No Such Face">brand</text>').encode(),
         "font is not installed",
@@ -206,3 +246,13 @@ def test_a_transparent_cover_still_ends_opaque() -> None:
     covered = cover_plate(ArrayPixels(rgb), quad, cover, CoverOptions())
     out = apply_patches(rgb, (covered.patch,))
     assert out[42:80, 52:100].astype(float).std(axis=(0, 1)).max() < 25  # a plain ground
+
+
+def test_an_embedded_picture_and_plain_opacities_are_fine() -> None:
+    inner = base64.b64encode(png(np.full((10, 47, 3), 7, np.uint8))).decode()
+    body = f'<image href="data:image/png;base64,{inner}" width="47" height="10"/>'
+    body += '<path d="M0 0h1" fill-opacity=".5" style="stroke-opacity:.5"/>' * 600
+    design = load_cover(SVG.format(body).encode()).design
+    assert np.median(design[..., 0]) == 7
+    circle = SVG.format(RED + '<g id="a"><use href="#a"/></g>')
+    assert load_cover(circle.encode()).design[9, 9].tolist() == [224, 0, 0, 255]

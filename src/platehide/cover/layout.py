@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from platehide.cover.lettering import letter
-from platehide.cover.template import Cover, CoverOptions, RgbaArray, render_svg_text
+from platehide.cover.svg import RgbaArray, render_svg_text
+from platehide.cover.template import Cover, CoverOptions
 from platehide.types import ImageArray
 
 MIN_ASPECT, MAX_ASPECT = 0.8, 6.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from platehide.cover.template import RgbaArray
+from platehide.cover.svg import RgbaArray
 from platehide.errors import UsageError
 
 _PX = 160

@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import io
-import math
-import re
 import struct
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
-from xml.etree import ElementTree
 
 import numpy as np
-import resvg_py
-from numpy.typing import NDArray
 from PIL import Image
 
+from platehide.cover.svg import RgbaArray, bad_cover, check_shape, looks_like_svg, read_svg
 from platehide.errors import UsageError
 
 Style = Literal["logo", "solid", "blur"]
 Variant = Literal["light", "dark"]
 
-RgbaArray = NDArray[np.uint8]
-"""uint8 ``(h, w, 4)`` R, G, B, A, straight (not premultiplied) alpha."""
-
 MAX_FILE_BYTES = 20_000_000
 MAX_DESIGN_PIXELS = 40_000_000
-MAX_ASPECT = 20.0
 DESIGN_LONG_SIDE = 2048
 """Designs are kept at most this large in px: wider than nearly every plate on a photo."""
 
-_SVG_LONG_SIDE = 1560
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_LENGTH = re.compile(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([a-z%]*)\s*$")
-_UNIT_PX = {
-    "": 1.0,
-    "px": 1.0,
-    "pt": 4 / 3,
-    "pc": 16.0,
-    "mm": 96 / 25.4,
-    "cm": 96 / 2.54,
-    "in": 96.0,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,40 +114,31 @@ def load_cover(source: Path | bytes | None) -> Cover:
     """
     if source is None:
         vector = resources.files("platehide").joinpath("assets/cover.svg").read_text("utf-8")
-        return Cover("platehide", _render_svg(vector.encode(), "cover.svg"), vector)
+        return Cover("platehide", read_svg(vector.encode(), "cover.svg"), vector)
     if isinstance(source, bytes):
         name, data = "cover", source
     else:
         name = str(source)
         try:
             if source.stat().st_size > MAX_FILE_BYTES:
-                raise _bad(name, f"is larger than {MAX_FILE_BYTES // 1_000_000} MB")
+                raise bad_cover(name, f"is larger than {MAX_FILE_BYTES // 1_000_000} MB")
             data = source.read_bytes()
         except OSError as error:
-            raise _bad(name, error.strerror or str(error)) from error
+            raise bad_cover(name, error.strerror or str(error)) from error
     if not data:
-        raise _bad(name, "is empty")
+        raise bad_cover(name, "is empty")
     if len(data) > MAX_FILE_BYTES:
-        raise _bad(name, f"is larger than {MAX_FILE_BYTES // 1_000_000} MB")
+        raise bad_cover(name, f"is larger than {MAX_FILE_BYTES // 1_000_000} MB")
     if data.startswith(_PNG_MAGIC):
         design = _read_png(data, name)
-    elif _looks_like_svg(data):
-        design = _render_svg(data, name)
+    elif looks_like_svg(data):
+        design = read_svg(data, name)
     else:
-        raise _bad(name, "is neither a PNG nor an SVG")
-    _check_shape(design.shape[1], design.shape[0], name)
+        raise bad_cover(name, "is neither a PNG nor an SVG")
+    check_shape(design.shape[1], design.shape[0], name)
     if int(design[..., 3].max()) < 8:
-        raise _bad(name, "is fully transparent: there is nothing to show")
+        raise bad_cover(name, "is fully transparent: there is nothing to show")
     return Cover(Path(name).stem if isinstance(source, Path) else name, design)
-
-
-def _bad(name: str, reason: str) -> UsageError:
-    return UsageError(f"cover {name}: {reason}")
-
-
-def _check_shape(width: float, height: float, name: str) -> None:
-    if not 1 / MAX_ASPECT <= width / height <= MAX_ASPECT:
-        raise _bad(name, f"has an absurd shape ({width:g}×{height:g})")
 
 
 def _read_png(data: bytes, name: str) -> RgbaArray:
@@ -174,9 +146,9 @@ def _read_png(data: bytes, name: str) -> RgbaArray:
         # Judged by what the header declares, before anything is decoded.
         width, height = struct.unpack(">II", data[16:24])
         if width * height > MAX_DESIGN_PIXELS:
-            raise _bad(name, f"declares {width}×{height} pixels; at most 40 million")
+            raise bad_cover(name, f"declares {width}×{height} pixels; at most 40 million")
         if width and height:
-            _check_shape(width, height, name)
+            check_shape(width, height, name)
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=["PNG"])
         if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it to white
@@ -184,101 +156,10 @@ def _read_png(data: bytes, name: str) -> RgbaArray:
             image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
         image = image.convert("RGBA")
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, …
-        raise _bad(name, f"is a damaged PNG ({error})") from error
+        raise bad_cover(name, f"is a damaged PNG ({error})") from error
     scale = DESIGN_LONG_SIDE / max(image.size)
     if scale < 1:
         size = tuple(max(1, round(side * scale)) for side in image.size)
         # Pillow resizes RGBA premultiplied, so no fringe creeps in from transparent pixels.
         image = image.resize((size[0], size[1]), Image.Resampling.BOX)
     return np.array(image, dtype=np.uint8)
-
-
-def _looks_like_svg(data: bytes) -> bool:
-    head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head.startswith(b"<") and b"<svg" in data[:65536]
-
-
-def _local(tag: object) -> str:
-    return tag.rsplit("}", 1)[-1] if isinstance(tag, str) else ""
-
-
-def _pixels(value: str | None) -> float | None:
-    match = _LENGTH.match(value or "")
-    if not match or match.group(2) not in _UNIT_PX:
-        return None
-    try:
-        return float(match.group(1)) * _UNIT_PX[match.group(2)]
-    except ValueError:
-        return None
-
-
-def _svg_size(root: ElementTree.Element, name: str) -> tuple[float, float]:
-    """Nominal width and height in px, from the attributes or the view box."""
-    width, height = _pixels(root.get("width")), _pixels(root.get("height"))
-    box = re.split(r"[\s,]+", (root.get("viewBox") or "").strip())
-    if (width is None or height is None) and len(box) == 4:
-        try:
-            box_w, box_h = float(box[2]), float(box[3])
-        except ValueError:
-            box_w = box_h = 0.0
-        if box_w > 0 and box_h > 0:
-            if width is not None:
-                height = width * box_h / box_w
-            elif height is not None:
-                width = height * box_w / box_h
-            else:
-                width, height = box_w, box_h
-    if not width or not height or not math.isfinite(width * height):
-        raise _bad(name, "has neither a width and height nor a viewBox")
-    _check_shape(width, height, name)
-    return width, height
-
-
-def _render_svg(data: bytes, name: str) -> RgbaArray:
-    try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise _bad(name, f"is a damaged SVG ({error})") from error
-    if _local(root.tag) != "svg":
-        raise _bad(name, "is neither a PNG nor an SVG")
-    has_text = False
-    for element in root.iter():
-        tag = _local(element.tag)
-        has_text |= tag == "text"
-        if tag in ("image", "feImage"):
-            for key, value in element.attrib.items():
-                # A design may come from outside: it must not make the renderer open other files.
-                if _local(key) == "href" and not value.strip().startswith(("data:", "#")):
-                    raise _bad(name, f"refers to another file ({value[:60]}); embed it")
-    width, height = _svg_size(root, name)
-    scale = _SVG_LONG_SIDE / max(width, height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    text = ElementTree.tostring(root, encoding="unicode")
-    design = render_svg_text(text, size, name)
-    if has_text and np.array_equal(design, render_svg_text(text, size, name, fonts=False)):
-        raise _bad(name, "has text whose font is not installed; convert the text to paths")
-    return design
-
-
-def render_svg_text(
-    svg: str, size_wh: tuple[int, int], name: str = "cover", *, fonts: bool = True
-) -> RgbaArray:
-    """Render SVG source to straight-alpha RGBA ``(h, w, 4)`` of about ``size_wh`` px.
-
-    Raises:
-        UsageError: the renderer refuses it.
-    """
-    try:
-        png = bytes(
-            resvg_py.svg_to_bytes(
-                svg_string=svg,
-                width=size_wh[0],
-                height=size_wh[1],
-                dpi=96,
-                skip_system_fonts=not fonts,
-            )
-        )
-    except Exception as error:  # the binding raises ValueError, or its own panic type
-        raise _bad(name, f"cannot be rendered ({error})") from error
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        return np.array(image.convert("RGBA"), dtype=np.uint8)

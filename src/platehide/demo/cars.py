@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from platehide.cover.template import RgbaArray, render_svg_text
+from platehide.cover.svg import RgbaArray, render_svg_text
 
 PX_PER_M = 400.0
 HALF_WIDTH = 0.9

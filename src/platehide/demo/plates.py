@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from platehide.cover.template import render_svg_text
+from platehide.cover.svg import render_svg_text
 from platehide.types import ImageArray
 
 PlateStyle = Literal["eu", "us", "yellow", "two-row", "black"]
