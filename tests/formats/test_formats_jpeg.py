@@ -268,7 +268,7 @@ def test_what_is_not_supported_says_so() -> None:
         (data[: frame + 5] + b"\x10\x00\x20\x00" + data[frame + 9 :], "truncated"),
         (b"\xff\xd8", "truncated"),
         (b"\xff\xd8\xff\xd9", "truncated"),
-        (data[:2] + b"\0" + data[2:], "corrupt"),
+        (data[:2] + b"\xff\xd3" + data[2:], "corrupt"),
     ):
         with pytest.raises(ImageError) as caught:
             attempt(damaged)

@@ -46,6 +46,16 @@ def test_jpeg_fill_bytes_are_skipped_and_not_copied() -> None:
     assert picture_bytes(padded, layout) == picture_bytes(data, walk_jpeg(data, max_pixels=HUGE))
 
 
+def test_jpeg_padding_between_segments_is_dropped_and_named() -> None:
+    data = picture("JPEG")
+    at = data.index(b"\xff\xdb")
+    padded = data[:at] + b"HIDDEN-PADDING" + data[at:]
+    layout = walk_jpeg(padded, max_pixels=HUGE)
+    assert picture_bytes(padded, layout) == picture_bytes(data, walk_jpeg(data, max_pixels=HUGE))
+    assert read_metadata(padded, layout).removed("none") == ("padding",)
+    refused(walk_jpeg, data[:at] + bytes(70_000) + data[at:], "corrupt")
+
+
 def test_jpeg_ends_at_the_first_end_of_image() -> None:
     data = picture("JPEG")
     layout = walk_jpeg(data + data, max_pixels=HUGE)

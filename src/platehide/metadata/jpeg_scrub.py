@@ -75,7 +75,7 @@ def read_metadata(data: bytes, layout: JpegLayout) -> JpegMetadata:
     exif: Exif | None = None
     icc_parts: dict[int, bytes] = {}
     icc_count = 0
-    dropped: set[str] = set()
+    dropped: set[str] = {"padding"} if layout.padded else set()
     for segment in layout.segments:
         payload = data[segment.start + 4 : segment.end]
         if segment.marker == APP0 and payload.startswith(b"JFIF\0") and len(payload) >= 14:

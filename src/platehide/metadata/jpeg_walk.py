@@ -20,6 +20,8 @@ _MAX_SEGMENTS = 4096
 # so a cheap file with thousands of scans would keep a decoder busy for minutes.
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 4_000_000_000
+_MAX_PADDING = 1 << 16
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # The next marker that is neither a stuffed zero, a restart nor a fill byte.
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -90,6 +92,7 @@ class JpegLayout:
     Attributes:
         segments: every marker segment in file order, scan headers included.
         scans: in file order.
+        padded: there are bytes between the segments that belong to none.
         end: offset one past the primary end-of-image marker.
     """
 
@@ -97,6 +100,7 @@ class JpegLayout:
     segments: tuple[Segment, ...]
     scans: tuple[Scan, ...]
     end: int
+    padded: bool = False
 
 
 def walk_jpeg(data: bytes, *, max_pixels: int) -> JpegLayout:
@@ -113,8 +117,11 @@ def walk_jpeg(data: bytes, *, max_pixels: int) -> JpegLayout:
     segments: list[Segment] = []
     scans: list[Scan] = []
     at = 2
+    padded = False
     while True:
+        before = at
         marker, at = _next_marker(data, at)
+        padded = padded or bool(data[before:at].strip(b"\xff"))
         if marker == EOI:
             break
         if at + 4 > len(data):
@@ -149,23 +156,22 @@ def walk_jpeg(data: bytes, *, max_pixels: int) -> JpegLayout:
     if frame is None or not scans:
         raise ImageError("JPEG without a picture", code="truncated")
     _check_scans(data, frame, scans)
-    return JpegLayout(frame, tuple(segments), tuple(scans), at + 2)
+    return JpegLayout(frame, tuple(segments), tuple(scans), at + 2, padded)
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """The next marker's code and offset; fill bytes are skipped, junk is refused."""
-    if at >= len(data):
+    """The next marker's code and offset.
+
+    Fill bytes, and padding that sloppy writers leave between segments, are skipped as libjpeg
+    skips them; nothing of them is copied.
+    """
+    found = _MARKER.search(data, at)
+    if found is None:
         raise ImageError("JPEG ends without an end-of-image marker", code="truncated")
-    if data[at] != 0xFF:
+    marker = data[found.start() + 1]
+    if marker in (0x01, SOI) or 0xD0 <= marker <= 0xD7 or found.start() - at > _MAX_PADDING:
         raise ImageError(f"JPEG marker expected at byte {at}")
-    while at + 1 < len(data) and data[at + 1] == 0xFF:
-        at += 1
-    if at + 1 >= len(data):
-        raise ImageError("JPEG ends without an end-of-image marker", code="truncated")
-    marker = data[at + 1]
-    if marker in (0x00, 0x01, SOI) or 0xD0 <= marker <= 0xD7:
-        raise ImageError(f"JPEG marker FF{marker:02X} in the wrong place")
-    return marker, at
+    return marker, found.start()
 
 
 def _read_frame(data: bytes, segment: Segment, max_pixels: int) -> Frame:
