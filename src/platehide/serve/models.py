@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -15,17 +14,19 @@ from PIL import Image
 
 from platehide import geometry
 from platehide.cover import Cover, CoverOptions, cover_plate
-from platehide.detection import Detector
+from platehide.detection import Detector, Findings
 from platehide.errors import ImageError, UnsureError, UsageError
 from platehide.formats import open_photo
 from platehide.image_io import KeepMetadata, WriteOptions
 from platehide.pipeline import PlateHider
+from platehide.pixels import PixelSource
 from platehide.serve.covers import Covers, load_covers
 from platehide.serve.problems import Problem
 from platehide.serve.settings import Settings
 from platehide.types import Detection, FloatArray, HideResult, as_quad
+from platehide.verify import CoveredPlate, VerifyMode
+from platehide.verify import verify as prove
 
-Verify = Literal["full", "fast", "off"]
 MANUAL_MODEL = "manual@1"
 MAX_QUADS = 50
 _WARM_UP_PLATE = ((490, 600), (790, 600), (790, 670), (490, 670))
@@ -62,7 +63,7 @@ class PhotoOptions:
     """What a request asks for one photo; ``None`` means the service's own setting."""
 
     conf: float | None = None
-    verify: Verify | None = None
+    verify: VerifyMode | None = None
     keep_metadata: KeepMetadata | None = None
     cover_id: str | None = None
     cover: Cover | None = None
@@ -112,7 +113,7 @@ class Models:
                 cover_options=self._default_options,
                 max_pixels=self._settings.max_pixels,
                 write_options=WriteOptions(keep_metadata=self._settings.keep_metadata),
-                **_verify_keyword(self._settings.verify),
+                verify=self._settings.verify,
             )
             result = hider.hide(picture)
             if result.status == "error":
@@ -161,11 +162,15 @@ class Models:
         cover, cover_options = self.cover_for(options)
         write = WriteOptions(options.keep_metadata or self._settings.keep_metadata)
         hider = self._hiders[model]
-        keywords: dict[str, Any] = {"conf": options.conf} | _verify_keyword(options.verify)
 
         def call() -> HideResult:
             return hider.hide(
-                data, cover=cover, cover_options=cover_options, write_options=write, **keywords
+                data,
+                conf=options.conf,
+                cover=cover,
+                cover_options=cover_options,
+                write_options=write,
+                verify=options.verify,
             )
 
         return call
@@ -183,11 +188,6 @@ class Models:
         write = WriteOptions(options.keep_metadata or self._settings.keep_metadata)
         limit = self._settings.max_pixels
         return lambda: cover_quads(data, quads, cover, cover_options, write=write, max_pixels=limit)
-
-
-def _verify_keyword(verify: Verify | None) -> dict[str, Any]:
-    known = "verify" in inspect.signature(PlateHider.hide).parameters
-    return {} if verify is None or not known else {"verify": verify}
 
 
 def _cover_options(style: str, text: str | None, variant: str | None) -> CoverOptions:
@@ -225,6 +225,16 @@ def parse_quads(value: object) -> list[FloatArray]:
     return quads
 
 
+class _Blind:
+    """A detector that finds nothing: for the part of the proof that looks at pixels only."""
+
+    model = MANUAL_MODEL
+
+    def detect(self, source: PixelSource, conf: float | None = None) -> Findings:
+        del source, conf
+        return Findings(())
+
+
 def cover_quads(
     data: bytes,
     quads: Sequence[FloatArray],
@@ -236,7 +246,8 @@ def cover_quads(
 ) -> HideResult:
     """Cover ``quads`` on every frame of a photo; no detector looks.
 
-    Never raises for a bad photo. A quad that lies wholly outside the photo is ``unsure``.
+    That every drawn pixel arrived in the finished bytes is proven all the same. Never raises for
+    a bad photo. A quad that lies wholly outside the photo is ``unsure``.
     """
     start = time.perf_counter()
     ms: dict[str, float] = {}
@@ -251,13 +262,20 @@ def cover_quads(
         at = lap("decode", start)
         ms["detect"] = 0.0
         covered = [
-            cover_plate(frame, quad, cover, options, frame=index)
+            CoveredPlate(
+                index, Detection(quad, 1.0), cover_plate(frame, quad, cover, options, frame=index)
+            )
             for index, frame in enumerate(photo.frames)
             for quad in quads
         ]
         at = lap("cover", at)
-        finished = photo.write([c.patch for c in covered], write)
-        lap("encode", at)
+        finished = photo.write([c.covered.patch for c in covered], write)
+        at = lap("encode", at)
+        sizes = [frame.size_wh for frame in photo.frames]
+        verdict = prove(finished.data, covered, sizes, _Blind(), "fast", max_pixels=max_pixels)
+        if not verdict.proven:
+            raise UnsureError(verdict.failures[0] if verdict.failures else "not proven")
+        lap("verify", at)
     except (UnsureError, ImageError) as error:
         lap("total", start)
         status: Literal["unsure", "error"] = "unsure" if isinstance(error, UnsureError) else "error"
@@ -266,8 +284,8 @@ def cover_quads(
     return HideResult(
         status="hidden" if quads else "none",
         data=finished.data,
-        plates=tuple(Detection(quad, 1.0) for quad in quads for _ in photo.frames),
-        painted=tuple(c.painted for c in covered),
+        plates=tuple(c.plate for c in covered),
+        painted=tuple(c.covered.painted for c in covered),
         model=MANUAL_MODEL,
         ms=ms,
         edit=finished.edit,
