@@ -79,7 +79,7 @@ def flat_plate(cover: Cover, options: CoverOptions, width: float, height: float)
     return _build(cover, replace(options, margin=0.0), bucket, size, detail)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _build(
     cover: Cover, options: CoverOptions, bucket: int, size: int, detail: _Detail
 ) -> FlatPlate:

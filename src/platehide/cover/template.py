@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ Variant = Literal["light", "dark"]
 
 MAX_FILE_BYTES = 20_000_000
 MAX_DESIGN_PIXELS = 40_000_000
-DESIGN_LONG_SIDE = 2048
+DESIGN_LONG_SIDE = 1560
 """Designs are kept at most this large in px: wider than nearly every plate on a photo."""
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +29,7 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """A design to put on plates.
+    """A design to put on plates. Equal where its pixels and source are: layouts are kept by it.
 
     Attributes:
         name: for reports and messages.
@@ -36,17 +37,29 @@ class Cover:
             never is. Unused where ``vector`` is given.
         vector: SVG source of a design that can be laid out anew for every shape of plate (our
             own); see ``platehide.cover.layout``.
+        digest: SHA-256 of the content.
     """
 
     name: str
     design: RgbaArray
     vector: str | None = None
+    digest: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         d = self.design
         if d.ndim != 3 or d.shape[2] != 4 or d.dtype != np.uint8 or 0 in d.shape:
             raise ValueError(f"a design is uint8 (h, w, 4), got {d.dtype} {d.shape}")
         d.setflags(write=False)
+        content = hashlib.sha256(repr(d.shape).encode())
+        content.update(np.ascontiguousarray(d).data)
+        content.update((self.vector or "").encode())
+        object.__setattr__(self, "digest", content.digest())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cover) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 @dataclass(frozen=True)
