@@ -28,6 +28,7 @@ from PIL import Image, ImageSequence
 
 from platehide.errors import ImageError
 from platehide.formats import open_photo
+from platehide.formats.sniff import sniff
 from platehide.image_io import FinishedPhoto, WriteOptions
 
 POLICIES = [
@@ -114,11 +115,12 @@ def test_exiftool_brings_no_secret_out(tmp_path: Path) -> None:
     for folder in (originals, finished):
         folder.mkdir()
     for kind, data in photos.items():
-        (originals / kind).write_bytes(data)
+        (originals / f"{kind}.{sniff(data)}").write_bytes(data)
         for cover in (False, True):
             for number, options in enumerate((POLICIES[0], POLICIES[-1])):
                 done = finish(data, cover=cover, options=options)
-                (finished / f"{kind}-{cover}-{number}").write_bytes(done.data)
+                name = f"{kind}-{cover}-{number}.{sniff(done.data)}"
+                (finished / name).write_bytes(done.data)
     command = ["exiftool", "-a", "-u", "-U", "-ee3", "-b"]
     assert finds_secret(by_program([*command, str(originals)], b""))
     output = by_program([*command, str(finished)], b"")
