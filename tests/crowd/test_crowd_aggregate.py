@@ -370,3 +370,13 @@ def test_a_grid_of_plates_wins_nothing(judge_one: Make, quad: FloatArray) -> Non
     answers = [judge_one("t", "bot", *grid), judge_one("t", "a", quad), judge_one("t", "b", quad)]
     label = one([*answers, judge_one("t", "c", quad)])
     assert (label.status, len(label.plates)) == ("agreed", 1)
+
+
+def test_very_many_answers_on_one_task_stay_cheap(judge_one: Make, quad: FloatArray) -> None:
+    rng = np.random.default_rng(9)
+    answers = [judge_one("t", f"w{k}", quad + rng.uniform(0, 4000, 2)) for k in range(200)]
+    assert one(answers).status == "escalated"
+    answers += [judge_one("t", f"g{k}", quad + rng.normal(0, 1.0, (4, 2))) for k in range(60)]
+    label = one(answers)
+    assert (label.status, len(label.plates)) == ("agreed", 1)
+    assert vertex_distance(label.plates[0].quad, quad) < 0.6

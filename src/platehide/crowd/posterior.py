@@ -13,6 +13,7 @@ is a few NumPy calls.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +43,9 @@ CARELESS_PART = 0.3
 """Chance that an answer wrong elsewhere is right, or silent, at a place."""
 
 MAX_HYPOTHESES = 64
+
+_KEPT_SIZE = 64
+"""Patterns of larger tables of answers and places are rare, and not kept."""
 
 PLATE_COUNTS = np.array([0.30, 0.60, 0.06, 0.03, 0.01])
 """Prior of 0, 1, 2, 3, 4 or more plates on a photo, worth ``PLATE_COUNTS_TASKS`` photos."""
@@ -110,17 +114,22 @@ def _truths(table: IntArray, variant_sites: Sequence[int]) -> list[tuple[int, ..
         size = min(size * len(options), MAX_HYPOTHESES + 1)
     if size <= MAX_HYPOTHESES:
         return [*product(*rivals), OTHER]
-    # Too many combinations: what the answers say, the majority, and one change at a time.
-    found = dict.fromkeys(tuple(row) for row in table.tolist())
+    # Too many combinations: the majority at each place, one change at a time, and what the
+    # answers say; first of all what two or more agree on.
+    votes = np.bincount(table[table != ABSENT], minlength=len(variant_sites))
     base = []
     for place in range(sites):
         drawn, counts = np.unique(table[:, place], return_counts=True)
         base.append(int(drawn[np.argmax(counts)]))
-    found[tuple(base)] = None
-    found[(ABSENT,) * sites] = None
-    for place, options in enumerate(rivals):
-        for option in options:
+    found: dict[tuple[int, ...], None] = {tuple(base): None, (ABSENT,) * sites: None}
+    for number in np.argsort(-votes, kind="stable").tolist():
+        place = variant_sites[number]
+        for option in (number, ABSENT):
             found[(*base[:place], option, *base[place + 1 :])] = None
+        if len(found) >= MAX_HYPOTHESES:
+            break
+    common = Counter(tuple(row) for row in table.tolist()).most_common(MAX_HYPOTHESES)
+    found |= {row: None for row, _ in common}
     return [*found, OTHER]
 
 
@@ -139,9 +148,8 @@ def _pattern(task: TaskAnswers, live: BoolArray) -> _Pattern:
     in that, so the patterns are kept.
     """
     table = np.ascontiguousarray(task.table)
-    return _pattern_of(
-        table.tobytes(), table.shape, tuple(v.site for v in task.variants), live.tobytes()
-    )
+    find = _pattern_of if table.size <= _KEPT_SIZE else _pattern_of.__wrapped__
+    return find(table.tobytes(), table.shape, tuple(v.site for v in task.variants), live.tobytes())
 
 
 @lru_cache(maxsize=4096)
@@ -152,55 +160,47 @@ def _pattern_of(
     live = np.frombuffer(live_bytes, dtype=bool)
     truths = _truths(table, variant_sites)
     a, sites = shape
-    n_variants = len(variant_sites)
-    explicit = np.array(truths[:-1], dtype=np.int64).reshape(len(truths) - 1, 1, sites)
-    drawn = table[None]
-    is_plate, is_true = drawn != ABSENT, explicit != ABSENT
-    same = drawn == explicit
-    wrong_plate = is_plate & ~same
-
-    careful = np.where(same, 1.0, SLIP).prod(axis=2)
-    part = np.where(wrong_plate | (~is_plate & ~is_true), 1.0, CARELESS_PART)
-    careless = part.prod(axis=2)
-    empty = ~is_plate.any(axis=2)
-    careless = np.where(empty, CARELESS_EMPTY, careless)
-    whole = same.all(axis=2)
-    careless = np.where(whole & ~empty, CARELESS_HIT, careless)
-    places = (is_plate | is_true).sum(axis=2)
-    hits = (same & is_plate).sum(axis=2)
-    right = np.where(places > 0, hits / np.maximum(places, 1), 1.0)
-
-    votes = np.zeros(n_variants)
-    if n_variants:
-        for place in range(sites):
-            column = table[live, place]
-            np.add.at(votes, column[column != ABSENT], 1.0)
-    grouped = votes[np.maximum(drawn, 0)] >= 2 if n_variants else np.zeros_like(drawn, bool)
+    h, n_variants = len(truths) - 1, len(variant_sites)
+    explicit = np.array(truths[:-1], dtype=np.int64).reshape(h, sites)
+    votes = np.bincount(table[live][table[live] != ABSENT], minlength=n_variants)
     log_join = float(np.log(WRONG_JOINS))
-    joined = log_join * (wrong_plate & grouped).sum(axis=2)
-    in_truth = np.zeros((len(truths) - 1, n_variants), dtype=bool)
-    for h, truth in enumerate(truths[:-1]):
-        in_truth[h, [v for v in truth if v != ABSENT]] = True
-    extra = np.maximum(votes - 1.0, 0.0)
-    cost = log_join * (np.where(in_truth, 0.0, extra[None]).sum(axis=1))
-    # A hypothesis that rests on one answer alone says nothing about that answer.
-    alone = votes <= 1
-    own = (
-        ((same & is_plate) & alone[np.maximum(drawn, 0)]).any(axis=2)
-        if n_variants
-        else (np.zeros((len(truths) - 1, a), dtype=bool))
-    )
 
-    none_empty = ~(table != ABSENT).any(axis=1)
-    other_joined = log_join * ((table != ABSENT) & grouped[0]).sum(axis=1)
+    careful, part = np.ones((h, a)), np.ones((h, a))
+    whole = np.ones((h, a), dtype=bool)
+    own = np.zeros((h, a), dtype=bool)
+    hits, places = np.zeros((h, a)), np.zeros((h, a))
+    joined, other_joined = np.zeros((h, a)), np.zeros(a)
+    for place in range(sites):
+        drawn, true = table[None, :, place], explicit[:, place, None]
+        is_plate, is_true, same = drawn != ABSENT, true != ABSENT, drawn == true
+        wrong = is_plate & ~same
+        careful *= np.where(same, 1.0, SLIP)
+        part *= np.where(wrong | (~is_plate & ~is_true), 1.0, CARELESS_PART)
+        whole &= same
+        hits += same & is_plate
+        places += is_plate | is_true
+        seconded = is_plate & (votes[np.maximum(drawn, 0)] >= 2)
+        joined += log_join * (wrong & seconded)
+        other_joined += log_join * seconded[0]
+        # A hypothesis that rests on one answer alone says nothing about that answer.
+        own |= same & is_plate & (votes[np.maximum(drawn, 0)] <= 1)
+    empty = ~(table != ABSENT).any(axis=1)
+    careless = np.where(empty[None], CARELESS_EMPTY, np.where(whole, CARELESS_HIT, part))
+    right = np.where(places > 0, hits / np.maximum(places, 1.0), 1.0)
+
+    in_truth = np.zeros((h, n_variants), dtype=bool)
+    for number, truth in enumerate(truths[:-1]):
+        in_truth[number, [v for v in truth if v != ABSENT]] = True
+    extra = np.maximum(votes - 1.0, 0.0)
+    cost = log_join * np.where(in_truth, 0.0, extra[None]).sum(axis=1)
     arrays = {
         "careful": np.vstack([careful, np.zeros(a)]),
-        "careless": np.vstack([careless, np.where(none_empty, CARELESS_EMPTY, 1.0)]),
+        "careless": np.vstack([careless, np.where(empty, CARELESS_EMPTY, 1.0)]),
         "joined": np.vstack([joined, other_joined]),
         "right": np.vstack([right, np.zeros(a)]),
         "own": np.vstack([own, np.zeros(a)]),
     }
-    counts = np.append(np.minimum(is_true[:, 0].sum(axis=1), 4), 1)
+    counts = np.append(np.minimum((explicit != ABSENT).sum(axis=1), 4), 1)
     return _Pattern(
         tuple(truths),
         {name: array.ravel() for name, array in arrays.items()},
