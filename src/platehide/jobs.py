@@ -18,6 +18,7 @@ from platehide.errors import ImageError
 from platehide.files import byte_limit, planned_name, read_photo, write_whole
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
 from platehide.types import HideResult
+from platehide.verify import VerifyMode
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class HideSettings:
     cover_options: CoverOptions = field(default_factory=CoverOptions)
     write_options: WriteOptions = field(default_factory=WriteOptions)
     max_pixels: int = DEFAULT_MAX_PIXELS
+    verify: VerifyMode = "fast"
+    audit: bool = False
 
 
 class Hider(Protocol):
@@ -38,7 +41,7 @@ class Hider(Protocol):
     max_pixels: int
     detector: Detector
 
-    def hide(self, data: bytes) -> HideResult:
+    def hide(self, data: bytes, *, audit: bool = False) -> HideResult:
         """Bytes of a photo in, result out; never raises for a bad photo."""
 
     def detect(self, data: bytes) -> HideResult:
@@ -63,6 +66,7 @@ def make_hider(settings: HideSettings) -> Hider:
         cover_options=settings.cover_options,
         write_options=settings.write_options,
         max_pixels=settings.max_pixels,
+        verify=settings.verify,
     )
 
 
@@ -102,7 +106,7 @@ def failed_row(
     }
 
 
-def hide_file(hider: Hider, task: PhotoTask) -> dict[str, Any]:
+def hide_file(hider: Hider, task: PhotoTask, *, audit: bool = False) -> dict[str, Any]:
     """Read, hide, write; the report row.
 
     Whatever goes wrong, nothing half-done stays. What an earlier run wrote for a photo that now
@@ -110,7 +114,7 @@ def hide_file(hider: Hider, task: PhotoTask) -> dict[str, Any]:
     least of all when this run found a plate that the earlier one had not.
     """
     assert task.output is not None
-    row = _hide_file(hider, task, task.output)
+    row = _hide_file(hider, task, task.output, audit)
     if row["output"] is None:
         for name in {task.output, planned_name(task.output)}:
             with suppress(OSError):
@@ -118,10 +122,10 @@ def hide_file(hider: Hider, task: PhotoTask) -> dict[str, Any]:
     return row
 
 
-def _hide_file(hider: Hider, task: PhotoTask, output: str) -> dict[str, Any]:
+def _hide_file(hider: Hider, task: PhotoTask, output: str, audit: bool) -> dict[str, Any]:
     try:
         data = read_photo(task.path, byte_limit(hider.max_pixels))
-        result = hider.hide(data)
+        result = hider.hide(data, audit=audit)
     except ImageError as error:
         return failed_row(task.path, hider.detector.model, error.code, str(error))
     except MemoryError:
@@ -159,6 +163,7 @@ class HideWorker:
     """Handler of the pool for ``platehide hide``."""
 
     hider: Hider
+    audit: bool = False
 
     @property
     def model(self) -> str:
@@ -168,7 +173,7 @@ class HideWorker:
     def work(self, task: PhotoTask, begin: Callable[[int], None]) -> Iterator[dict[str, Any]]:
         """One row."""
         begin(0)
-        yield hide_file(self.hider, task)
+        yield hide_file(self.hider, task, audit=self.audit)
 
 
 @dataclass

@@ -61,6 +61,7 @@ def make_fake(settings: HideSettings) -> PlateHider:
         cover_options=settings.cover_options,
         write_options=settings.write_options,
         max_pixels=settings.max_pixels,
+        verify=settings.verify,
         detector=MagentaDetector(),
     )
 

@@ -44,41 +44,56 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """``ray start --head`` with ports of its own, ended by its process ids."""
-    ports = free_ports(7)
+    """``ray start --head`` with ports of its own, ended by its own process group."""
     names = (
         *("port", "node-manager-port", "object-manager-port", "dashboard-agent-listen-port"),
         *("dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"),
     )
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(HERE),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ADDRESS": f"127.0.0.1:{ports[0]}",
-    }
-    started = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
-            *("--num-cpus", "2", "--include-dashboard=false", "--disable-usage-stats"),
-            *("--object-store-memory", "100000000", "--node-ip-address", "127.0.0.1"),
-            *(f"--{name}={port}" for name, port in zip(names, ports, strict=True)),
-        ],
-        env={k: v for k, v in environment.items() if k != "RAY_ADDRESS"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert started.stdout is not None
-    for line in started.stdout:
-        if b"Ray runtime started" in line:
+    log = tmp_path_factory.mktemp("ray") / "start.log"
+    for _ in range(3):  # Ray gives a node 30 s to start, which a busy machine may not manage
+        ports = free_ports(7)
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "RAY_USAGE_STATS_ENABLED": "0"}
+        with log.open("wb") as file:
+            head = subprocess.Popen(
+                [
+                    *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+                    *("--num-cpus", "2", "--include-dashboard=false", "--disable-usage-stats"),
+                    *("--object-store-memory", "100000000", "--node-ip-address", "127.0.0.1"),
+                    *(f"--{name}={port}" for name, port in zip(names, ports, strict=True)),
+                ],
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        while head.poll() is None and b"Ray runtime started" not in log.read_bytes():
+            time.sleep(0.2)
+        if head.poll() is None:
             break
+        _end_group(head)
     else:
-        pytest.fail("ray did not start")
-    yield environment
-    started.send_signal(signal.SIGTERM)  # --block ends what it started
-    started.stdout.read()
-    started.stdout.close()
-    started.wait(60)
+        pytest.fail("ray did not start: " + log.read_text()[-2000:])
+    try:
+        yield environment | {"RAY_ADDRESS": f"127.0.0.1:{ports[0]}"}
+    finally:
+        _end_group(head)
+
+
+def _end_group(head: subprocess.Popen[bytes]) -> None:
+    """End what ``ray start`` has started: its session, and no other Ray on the machine."""
+    session = str(head.pid)
+    head.terminate()
+    try:
+        head.wait(30)
+    except subprocess.TimeoutExpired:
+        head.kill()
+        head.wait()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if stat.read_text().rpartition(")")[2].split()[3] == session:
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+        except OSError:
+            continue
 
 
 def drive(folder: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[str]:

@@ -22,7 +22,10 @@ from platehide.types import HideResult
 DISK_FULL = "disk_full"
 _READ_AHEAD, _WRITE_BEHIND = 2, 2
 _OWN_NAMES = frozenset(
-    ("key", "output_sha256", "second_look", "error", "code", "edit", "removed", "verify")
+    (
+        *("key", "output_sha256", "second_look", "error", "code", "edit", "removed"),
+        *("already_covered", "audit"),
+    )
 )
 
 
@@ -189,7 +192,7 @@ class BatchWorker:
         try:
             if isinstance(data, ImageError):
                 raise data
-            return hider.hide(data)
+            return hider.hide(data, audit=self.settings.hide.audit)
         except ImageError as error:
             return failed_row(image, self.model, error.code, str(error))
         except MemoryError:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def make_worker(settings: HideSettings, make: HiderFactory) -> HideWorker:
     """Handler of a worker process."""
-    return HideWorker(make(settings))
+    return HideWorker(make(settings), settings.audit)
 
 
 def hide(args: argparse.Namespace, make: HiderFactory) -> int:
@@ -263,7 +263,7 @@ def _hide_stdin(args: argparse.Namespace, settings: HideSettings, make: HiderFac
             row = failed_row("-", hider.detector.model, "too_large", f"more than {limit} bytes")
             result = None
         else:
-            result = hider.hide(data)
+            result = hider.hide(data, audit=settings.audit)
             row = result.row("-", None if result.data is None else "-")
         if result is not None and result.data is not None:
             try:

@@ -96,6 +96,16 @@ def add_cover_options(parser: argparse.ArgumentParser) -> None:
         "always stay, embedded pictures never (default: %(default)s)",
     )
     parser.add_argument(
+        "--verify",
+        choices=("full", "fast", "off"),
+        default="fast",
+        help="proof on the finished photo: search all of it again, or crops round the covers; "
+        "off is for measurements (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--audit", action="store_true", help="add an audit record (hashes, mode) to every row"
+    )
+    parser.add_argument(
         "--thumbnail", action="store_true", help="embed a thumbnail made from the covered photo"
     )
 
@@ -113,4 +123,6 @@ def hide_settings(args: argparse.Namespace) -> HideSettings:
         cover_options=CoverOptions(style=args.style, text=args.text, variant=args.variant),
         write_options=WriteOptions(keep_metadata=args.keep_metadata, thumbnail=args.thumbnail),
         max_pixels=args.max_pixels,
+        verify=args.verify,
+        audit=args.audit,
     )
