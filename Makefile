@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := heif,train,serve,annotate,experiment,batch,dev
+EXTRAS := heif,train,serve,tracing,annotate,postgres,experiment,batch,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell git ls-files 'src/*.py' 'src/*.c' pyproject.toml setup.py constraints.txt 2>/dev/null)
 
