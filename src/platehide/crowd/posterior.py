@@ -165,7 +165,8 @@ def _pattern_of(
     votes = np.bincount(table[live][table[live] != ABSENT], minlength=n_variants)
     log_join = float(np.log(WRONG_JOINS))
 
-    careful, part = np.ones((h, a)), np.ones((h, a))
+    careful = np.ones((h, a))
+    extras, missing = np.zeros((h, a)), np.zeros((h, a))
     whole = np.ones((h, a), dtype=bool)
     own = np.zeros((h, a), dtype=bool)
     hits, places = np.zeros((h, a)), np.zeros((h, a))
@@ -175,7 +176,8 @@ def _pattern_of(
         is_plate, is_true, same = drawn != ABSENT, true != ABSENT, drawn == true
         wrong = is_plate & ~same
         careful *= np.where(same, 1.0, SLIP)
-        part *= np.where(wrong | (~is_plate & ~is_true), 1.0, CARELESS_PART)
+        extras += is_plate & ~is_true
+        missing += is_true & ~is_plate
         whole &= same
         hits += same & is_plate
         places += is_plate | is_true
@@ -185,6 +187,8 @@ def _pattern_of(
         # A hypothesis that rests on one answer alone says nothing about that answer.
         own |= same & is_plate & (votes[np.maximum(drawn, 0)] <= 1)
     empty = ~(table != ABSENT).any(axis=1)
+    # A careless plate elsewhere and a missed one are one misplaced plate, anywhere as likely.
+    part = CARELESS_PART ** (hits + np.maximum(missing - extras, 0.0))
     careless = np.where(empty[None], CARELESS_EMPTY, np.where(whole, CARELESS_HIT, part))
     right = np.where(places > 0, hits / np.maximum(places, 1.0), 1.0)
 
