@@ -7,6 +7,7 @@ import { examples } from "./examples.js";
 import { icon } from "./icons.js";
 
 const state = { project: null, desk: null, task: null, sending: false, photos: new Map(), shownHelp: false };
+const TAP = matchMedia("(pointer: coarse)").matches ? "Tap" : "Click";
 const canvas = $("canvas");
 const editor = new Editor(canvas, { changed: update, say, closed: cornersDone });
 
@@ -31,7 +32,7 @@ function guide() {
   const placed = editor.draft.length;
   const many = state.project.several_plates;
   if (placed) return `Corner ${placed + 1} of 4`;
-  if (!editor.plates.length) return "Click the four corners of the plate, in any order";
+  if (!editor.plates.length) return `${TAP} the four corners of the plate, in any order`;
   if (editor.problem()) return editor.problem();
   if (editor.proposed && !editor.past.length) return "A suggestion: correct its corners, then send";
   return many ? "Add another plate, or send" : "Check the corners, then send";
