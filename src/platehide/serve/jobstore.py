@@ -102,12 +102,19 @@ class JobStore:
         if self._sqlite:
             sa.event.listen(self._engine, "connect", _tune_sqlite)
         try:
-            _meta.create_all(self._engine)
+            self._create_tables()
         except sa.exc.SQLAlchemyError as error:
-            if not sa.inspect(self._engine).has_table("platehide_job_items"):
-                raise UsageError(
-                    f"--job-store {parsed.render_as_string()}: {error.__cause__ or error}"
-                ) from None
+            self._engine.dispose()
+            raise UsageError(
+                f"--job-store {parsed.render_as_string()}: {error.__cause__ or error}"
+            ) from None
+
+    def _create_tables(self) -> None:
+        try:
+            _meta.create_all(self._engine)
+        except sa.exc.SQLAlchemyError:  # another process may have made them in the same moment
+            if not sa.inspect(self._engine).has_table(_items.name):
+                raise
 
     def create(
         self,

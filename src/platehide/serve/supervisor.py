@@ -35,6 +35,7 @@ def bind(host: str, port: int) -> socket.socket:
         UsageError: the address cannot be had.
 
     """
+    listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -44,6 +45,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
+        if listener is not None:
+            listener.close()
         raise UsageError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     return listener
 
