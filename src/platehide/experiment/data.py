@@ -169,7 +169,8 @@ def numbers(table: Table, column: str) -> pd.Series:
         have = ", ".join(map(str, table.frame.columns))
         raise DataError(f"{table.path}: no column {column} (there are: {have})")
     values = table.frame[column]
-    if values.dtype == object:
+    if not pd.api.types.is_numeric_dtype(values):
+        values = values.astype(object)
         empty = values.isna() | values.map(lambda v: isinstance(v, str) and not v.strip())
         words = {"true": 1.0, "false": 0.0}
         clean = values.map(lambda v: words.get(v.strip().lower(), v) if isinstance(v, str) else v)
