@@ -29,7 +29,7 @@ class Progress:
             unit=" photos",
             mininterval=0.2 if terminal else 10.0,
             maxinterval=10.0,
-            ncols=None if terminal else 100,
+            ncols=None if terminal else 150,
             dynamic_ncols=terminal,
             bar_format=known if total is not None else None,
         )
