@@ -261,7 +261,6 @@ class Deriver:
             control = book.control(worker, right, ControlPolicy())
             book.event(worker, "control", float(right), row.photo_id)
             if control.verdict == "banned" and not book.is_pardoned(worker):
-                book.decide(worker, "control tasks", "ban", control.reason, row.at)
                 self._ban(connection, project, book, worker, control.reason, row.seq)
         else:
             self._relabel(connection, project, row.photo_id, row.seq, row.at, book)
