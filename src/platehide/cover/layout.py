@@ -19,7 +19,7 @@ import numpy as np
 
 from platehide.cover.lettering import letter
 from platehide.cover.svg import RgbaArray, render_svg_text
-from platehide.cover.template import Cover, CoverOptions
+from platehide.cover.template import Cover, CoverOptions, Variant
 from platehide.types import ImageArray
 
 MIN_ASPECT, MAX_ASPECT = 0.8, 6.5
@@ -40,7 +40,7 @@ _SIZES = (512, 1040, 2080)
 
 _PANEL = {"light": (244, 245, 247), "dark": (30, 36, 46)}
 _INK = {"light": (23, 50, 79), "dark": (233, 238, 245)}
-_EDGE = {"light": "#b9c1cc", "dark": "#59616f"}  # of plates too small for a frame
+_EDGE = {"light": (185, 193, 204), "dark": (89, 97, 111)}  # of plates too small for a frame
 _DARK = {"#f4f5f7": "#1e242e", "#17324f": "#e9eef5"}
 
 
@@ -79,7 +79,7 @@ def flat_plate(cover: Cover, options: CoverOptions, width: float, height: float)
     return _build(cover, replace(options, margin=0.0), bucket, size, detail)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=64)
 def _build(
     cover: Cover, options: CoverOptions, bucket: int, size: int, detail: _Detail
 ) -> FlatPlate:
@@ -118,29 +118,19 @@ def _over(base: ImageArray, art: RgbaArray, x: int, y: int) -> ImageArray:
     return out
 
 
-def _panel(
-    wh: tuple[int, int], options: CoverOptions, detail: _Detail, body: str = ""
-) -> ImageArray:
-    """A plain plate, with a thin frame or a toned edge, and ``body`` (SVG in px) on it."""
+def _panel(wh: tuple[int, int], options: CoverOptions, detail: _Detail) -> ImageArray:
+    """A plain plate, with a thin frame or a toned edge."""
     w, h = wh
     u = min(h, w) / _HEIGHT
-    panel, ink = ("#{:02x}{:02x}{:02x}".format(*c[options.variant]) for c in (_PANEL, _INK))
-    frame = (
-        f'<rect x="{9 * u}" y="{9 * u}" width="{w - 18 * u}" height="{h - 18 * u}" rx="{6 * u}"'
-        f' fill="none" stroke="{ink}" stroke-width="{7 * u}"/>'
-        if detail == "frame"
-        else f'<rect width="{w}" height="{h}" fill="none" stroke="{_EDGE[options.variant]}"'
-        f' stroke-width="{20 * u}"/>'
-    )
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
-        f'<rect width="{w}" height="{h}" fill="{panel}"/>{frame}{body}</svg>'
-    )
-    rgb = np.ascontiguousarray(render_svg_text(svg, wh, fonts=False)[..., :3])
-    if (rgb.shape[1], rgb.shape[0]) == wh:
-        return rgb
-    # The renderer may round a side by a pixel.
-    return np.asarray(cv2.resize(rgb, wh, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    plate = np.empty((h, w, 3), dtype=np.uint8)
+    if detail == "frame":
+        outer, width = round(5.5 * u), max(1, round(7 * u))
+        bands = [(0, _PANEL), (outer, _INK), (outer + width, _PANEL)]
+    else:
+        bands = [(0, _EDGE), (max(1, round(10 * u)), _PANEL)]
+    for inset, colours in bands:
+        plate[inset : h - inset, inset : w - inset] = colours[options.variant]
+    return plate
 
 
 def _with_text(plate: ImageArray, options: CoverOptions, detail: _Detail) -> ImageArray:
@@ -153,14 +143,26 @@ def _with_text(plate: ImageArray, options: CoverOptions, detail: _Detail) -> Ima
     return _over(plate, art, (w - art.shape[1]) // 2, (h - art.shape[0]) // 2)
 
 
-def _group(vector: str, name: str) -> tuple[str, tuple[float, float, float, float]]:
-    """Markup of the group with id ``name`` and its data-box."""
+@functools.lru_cache(maxsize=32)
+def _group_box(vector: str, name: str) -> tuple[str, tuple[float, float, float, float]]:
+    """Markup of the group with id ``name`` and its data-box x, y, width, height."""
     root = ElementTree.fromstring(vector)
     for element in root.iter():
         if element.get("id") == name:
             x, y, w, h = (float(v) for v in (element.get("data-box") or "").split())
             return ElementTree.tostring(element, encoding="unicode"), (x, y, w, h)
     raise ValueError(f"the vector cover has no group {name!r}")
+
+
+@functools.lru_cache(maxsize=32)
+def _art(vector: str, name: str, variant: Variant, scale: float) -> RgbaArray:
+    """The group rendered at ``scale`` px a unit. Rendering is dear, setting cheap: the same few
+    pictures serve every shape of plate."""
+    markup, (x, y, w, h) = _group_box(vector, name)
+    if variant == "dark":
+        markup = re.sub("|".join(_DARK), lambda m: _DARK[m.group(0)], markup)
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{x} {y} {w} {h}">{markup}</svg>'
+    return render_svg_text(svg, (round(w * scale), round(h * scale)), fonts=False)
 
 
 def _set_vector(
@@ -170,8 +172,7 @@ def _set_vector(
     w, h = wh
     u = min(w, h) / _HEIGHT
     room_w, room_h = w - 62 * u, h - 58 * u
-    mark, mark_box = _group(vector, "mark")
-    word, word_box = _group(vector, "word")
+    _, word_box = _group_box(vector, "word")
     text: RgbaArray | None = None
     if options.text:
         text = letter(
@@ -208,23 +209,18 @@ def _set_vector(
                 stacked,
             ),
         ]
-    parts = []
-    lettering: tuple[RgbaArray, int, int] | None = None
+    plate = _panel(wh, options, detail)
+    # Rendered a little larger than it will be set, so that it is always reduced.
+    scale = 2.0 ** math.ceil(math.log2(max(k for *_, k in places)))
     for name, x, y, k in places:
         if name == "word" and text is not None:
-            size = max(1, round(word_size[0] * k)), max(1, round(word_size[1] * k))
-            art = np.asarray(cv2.resize(text, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            lettering = art, round(x), round(y)
-            continue
-        markup, box = (mark, mark_box) if name == "mark" else (word, word_box)
-        parts.append(
-            f'<g transform="translate({x - box[0] * k} {y - box[1] * k}) scale({k})">{markup}</g>'
-        )
-    body = "".join(parts)
-    if options.variant == "dark":
-        body = re.sub("|".join(_DARK), lambda m: _DARK[m.group(0)], body)
-    plate = _panel(wh, options, detail, body)
-    return plate if lettering is None else _over(plate, *lettering)
+            size, art = word_size, text
+        else:
+            size = (mark_size, mark_size) if name == "mark" else word_size
+            art = _art(vector, name, options.variant, scale)
+        target = max(1, round(size[0] * k)), max(1, round(size[1] * k))
+        plate = _over(plate, _resize_rgba(art, target), round(x), round(y))
+    return plate
 
 
 def _border_colour(design: RgbaArray) -> tuple[int, int, int] | None:
