@@ -454,3 +454,11 @@ def test_painting_is_pure_and_opaque() -> None:
     assert np.array_equal(samples, before)
     assert (after[20, 30] == np.array([*COLOUR, 255]) * 257).all()
     assert (rgb8(after)[20, 30] == COLOUR).all()
+
+
+@pytest.mark.parametrize("name", ["RGB", "L"])
+def test_large_tiff_pages_are_decoded_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(mode(name), "TIFF", compression="tiff_lzw")
+    before = open_photo(data).write([], WriteOptions()).data
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert open_photo(data).write([], WriteOptions()).data == before

@@ -114,39 +114,57 @@ def _indexed(
     Index 0 is transparent where ``clear``. Uncovered colours come first; the cover shares what
     is left of the palette, or the nearest uncovered colours where hardly anything is left.
     """
-    codes = rgba[:, :, :3].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    codes = _packed(rgba)
     visible = rgba[:, :, 3] > 0
     room = 256 - int(clear)
     plain, drawn = visible & ~covered, visible & covered
-    palette = _unpack(np.unique(codes[plain]))
+    palette = _unpacked(_distinct(codes[plain]))
     exact = len(palette) <= room
     if not exact:
-        palette = _reduced(rgba[plain][:, :3], room - _FEWEST_COVER_COLOURS * int(drawn.any()))
+        palette = _reduced(rgba[plain], room - _FEWEST_COVER_COLOURS * int(drawn.any()))
     left = room - len(palette)
     if drawn.any() and (left >= _FEWEST_COVER_COLOURS or len(palette) == 0):
-        palette = np.concatenate([palette, _reduced(rgba[drawn][:, :3], left)])
-    distinct, inverse = np.unique(codes, return_inverse=True)
-    nearest = _nearest(_unpack(distinct), palette)
-    indices = nearest[inverse].reshape(codes.shape) + int(clear)
+        palette = np.concatenate([palette, _reduced(rgba[drawn], left)])
+    distinct = _distinct(codes)
+    index_of = np.zeros(1 << 24, np.uint8)
+    index_of[distinct] = _nearest(_unpacked(distinct), palette) + int(clear)
+    indices = index_of[codes]
     indices[~visible] = 0
     if clear:
         palette = np.concatenate([np.zeros((1, 3), np.uint8), palette])
-    return indices.astype(np.uint8), palette, exact
+    return indices, palette, exact
 
 
-def _unpack(codes: NDArray[np.uint32]) -> ImageArray:
+def _packed(rgb: Samples) -> NDArray[np.uint32]:
+    """24-bit numbers of the first three of ``(…, C)`` channels."""
+    codes: NDArray[np.uint32] = rgb[..., 0].astype(np.uint32)
+    for channel in (1, 2):
+        codes <<= np.uint32(8)
+        codes |= rgb[..., channel]
+    return codes
+
+
+def _unpacked(codes: NDArray[np.uint32]) -> ImageArray:
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.uint8)
 
 
-def _reduced(pixels: ImageArray, colours: int) -> ImageArray:
-    """At most ``colours`` colours for ``(n, 3)`` pixels; exact where they have no more."""
-    distinct = np.unique(pixels, axis=0)
+def _distinct(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Sorted distinct 24-bit numbers, without sorting the pixels."""
+    seen = np.zeros(1 << 24, np.bool_)
+    seen[codes] = True
+    distinct: NDArray[np.uint32] = np.flatnonzero(seen).astype(np.uint32)
+    return distinct
+
+
+def _reduced(pixels: Samples, colours: int) -> ImageArray:
+    """At most ``colours`` colours for ``(n, 4)`` pixels; exact where they have no more."""
+    distinct = _unpacked(_distinct(_packed(pixels)))
     if len(distinct) <= colours:
         return distinct
-    strip = Image.fromarray(np.ascontiguousarray(pixels[None]))
+    strip = Image.fromarray(np.ascontiguousarray(pixels[None, :, :3]))
     reduced = strip.quantize(colours, dither=Image.Dither.NONE)
     table = np.array(reduced.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    return np.unique(table[:colours], axis=0)
+    return _unpacked(_distinct(_packed(table[:colours])))
 
 
 def _nearest(colours: ImageArray, palette: ImageArray) -> NDArray[np.int64]:

@@ -8,11 +8,13 @@ was compressed in any way.
 from __future__ import annotations
 
 import io
+import sys
 import zlib
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from platehide.errors import ImageError
@@ -85,13 +87,19 @@ def open_tiff(data: bytes, *, max_pixels: int) -> TiffPhoto:
 
 def _decode(data: bytes, page: TiffPage) -> Samples:
     with decoding("TIFF"):
-        samples = _decode16(data, page) if page.depth == 16 else _decode8(data, page)
+        samples = _by_opencv(data, page) if _better_by_opencv(page) else _by_pillow(data, page)
     if samples.shape[:2] != (page.height, page.width):
         raise ImageError("TIFF decodes to another size than it declares")
     return samples
 
 
-def _decode8(data: bytes, page: TiffPage) -> Samples:
+def _better_by_opencv(page: TiffPage) -> bool:
+    """Pillow cuts 16-bit RGB to 8 bits and warns of large pages, but OpenCV multiplies alpha."""
+    large = page.width * page.height > (Image.MAX_IMAGE_PIXELS or sys.maxsize)
+    return page.depth == 16 or (large and not page.has_alpha)
+
+
+def _by_pillow(data: bytes, page: TiffPage) -> Samples:
     with TiffImageFile(io.BytesIO(data)) as image:
         image.seek(page.index)
         image.load()  # Pillow turns the picture by its orientation
@@ -99,13 +107,13 @@ def _decode8(data: bytes, page: TiffPage) -> Samples:
     return to_stored(displayed, page.orientation)
 
 
-def _decode16(data: bytes, page: TiffPage) -> Samples:
-    """OpenCV reads 16-bit samples whole; Pillow would cut RGB to 8 bits."""
+def _by_opencv(data: bytes, page: TiffPage) -> Samples:
     found, pages = cv2.imdecodemulti(
         np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1)
     )
-    if not found or len(pages) != 1 or pages[0].dtype != np.uint16:
-        raise ImageError("TIFF with 16-bit samples cannot be decoded")
+    expected = np.uint16 if page.depth == 16 else np.uint8
+    if not found or len(pages) != 1 or pages[0].dtype != expected:
+        raise ImageError("TIFF cannot be decoded")
     array = pages[0]
     if array.ndim == 2:
         return array[:, :, None]

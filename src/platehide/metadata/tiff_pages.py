@@ -47,6 +47,7 @@ class TiffPage:
     height: int
     depth: int
     compressed: bool
+    has_alpha: bool
     orientation: int
     resolution: tuple[int, ...]
     icc: bytes | None
@@ -146,8 +147,9 @@ def _page(reader: TiffReader, tags: _Tags, index: int) -> TiffPage:
             "TIFF with 16-bit samples in these colours is not supported", code="unsupported"
         )
     orientation = _first(reader, tags, ORIENTATION, 1)
+    orientation = orientation if 1 <= orientation <= 8 else 1
     return TiffPage(
-        index, width, height, depth, compression != 1, orientation if 1 <= orientation <= 8 else 1,
+        index, width, height, depth, compression != 1, EXTRA_SAMPLES in tags, orientation,
         _resolution(reader, tags), _profile(reader, tags),
     )  # fmt: skip
 
