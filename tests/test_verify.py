@@ -14,8 +14,7 @@ from platehide.detection import Findings
 from platehide.formats import open_photo
 from platehide.geometry import coverage
 from platehide.image_io import WriteOptions
-from platehide.pixels import ArrayPixels, PixelSource, apply_patches
-from platehide.recognise import already_covered, likeness
+from platehide.pixels import PixelSource
 from platehide.types import Detection, FloatArray, ImageArray
 from platehide.verify import (
     CoveredPlate,
@@ -219,45 +218,3 @@ def test_grown_quad_holds_both() -> None:
     assert np.allclose(grown_quad(QUAD, QUAD), QUAD, atol=1e-3)
     far = grown_quad(QUAD, np.add(QUAD, (900, 300)))
     assert coverage(np.add(QUAD, (900, 300)), [far]) > 0.99
-
-
-# ---- recognising a cover ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("quality", [60, 90])
-def test_a_covered_plate_is_recognised_and_a_bare_one_is_not(quality: int) -> None:
-    rng = np.random.default_rng(0)
-    bare = ArrayPixels(photo())
-    cover, options = load_cover(None), CoverOptions()
-    covered = cover_plate(bare, QUAD, cover, options)
-    assert not already_covered(bare, QUAD, covered)
-    finished = write(jpeg_of(photo(), quality), [CoveredPlate(0, Detection(QUAD, 0.9), covered)])
-    again = ArrayPixels(simplejpeg.decode_jpeg(finished))
-    for _ in range(5):
-        rough = QUAD + rng.normal(0, 0.6, (4, 2))
-        found = likeness(again, rough, cover_plate(again, rough, cover, options))
-        assert found is not None
-        assert found.covered, found
-
-
-def test_a_cover_with_a_hole_is_not_a_cover() -> None:
-    """Where a character of the plate still shows, it must be covered again."""
-    rgb = photo()
-    cover, options = load_cover(None), CoverOptions()
-    covered = cover_plate(ArrayPixels(rgb), QUAD, cover, options)
-    painted = apply_patches(rgb, (covered.patch,))
-    painted[133:157, 114:140] = rgb[133:157, 114:140]
-    holed = ArrayPixels(painted)
-    assert not already_covered(holed, QUAD, cover_plate(holed, QUAD, cover, options))
-
-
-def test_another_design_is_not_this_cover() -> None:
-    rgb = photo()
-    text = np.full((32, 140, 4), 255, np.uint8)
-    text[8:24, 20:30, :3] = text[8:24, 100:110, :3] = 0
-    other = replace(load_cover(None), name="other", design=text, vector=None)
-    drawn = apply_patches(rgb, (cover_plate(ArrayPixels(rgb), QUAD, other, CoverOptions()).patch,))
-    seen = ArrayPixels(drawn)
-    assert not already_covered(
-        seen, QUAD, cover_plate(seen, QUAD, load_cover(None), CoverOptions())
-    )

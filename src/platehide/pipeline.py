@@ -17,7 +17,7 @@ from platehide.formats import open_photo
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
 from platehide.recognise import already_covered
 from platehide.types import Detection, FloatArray, HideResult
-from platehide.verify import CoveredPlate, VerifyMode, mended
+from platehide.verify import CoveredPlate, VerifyMode, explained, mended
 from platehide.verify import verify as prove
 
 if TYPE_CHECKING:
@@ -149,10 +149,13 @@ class PlateHider:
             found = self._find(photo, watch, conf)
             draw = self._draw(photo, cover, look)
             with watch.stage("cover"):
-                # A blurred plate looks like the plate: every plate would pass for covered.
-                covers, doubtful, worn = self._to_cover(
-                    photo, found, draw, recognise=look.style != "blur"
-                )
+                worn = [
+                    (index, plate.quad)
+                    for index, (frame, findings) in enumerate(zip(photo.frames, found, strict=True))
+                    for plate in (*findings.plates, *findings.doubtful)
+                    if already_covered(frame, plate.quad, cover, look)
+                ]
+                covers, doubtful = self._to_cover(found, worn, draw)
             if doubtful:
                 top = max(d.confidence for d in doubtful)
                 raise UnsureError(f"{len(doubtful)} doubtful plate(s), confidence up to {top:.2f}")
@@ -186,23 +189,17 @@ class PlateHider:
 
     @staticmethod
     def _to_cover(
-        photo: Photo, found: list[Findings], draw: Draw, *, recognise: bool
-    ) -> tuple[list[CoveredPlate], list[Detection], list[Worn]]:
-        """The plates with their covers, the doubtful ones, and those that wear a cover already."""
+        found: list[Findings], worn: list[Worn], draw: Draw
+    ) -> tuple[list[CoveredPlate], list[Detection]]:
+        """The plates with their covers, and the doubtful ones; without what lies on worn covers."""
         covers: list[CoveredPlate] = []
         doubtful: list[Detection] = []
-        worn: list[Worn] = []
-        for index, (frame, findings) in enumerate(zip(photo.frames, found, strict=True)):
-            for certain, plates in ((True, findings.plates), (False, findings.doubtful)):
-                for plate in plates:
-                    covered = draw(index, plate.quad)
-                    if recognise and already_covered(frame, plate.quad, covered):
-                        worn.append((index, plate.quad))
-                    elif certain:
-                        covers.append(CoveredPlate(index, plate, covered))
-                    else:
-                        doubtful.append(plate)
-        return covers, doubtful, worn
+        for index, findings in enumerate(found):
+            old = [quad for at, quad in worn if at == index]
+            bare = [p for p in findings.plates if not explained(p.quad, old)]
+            covers += [CoveredPlate(index, p, draw(index, p.quad)) for p in bare]
+            doubtful += [p for p in findings.doubtful if not explained(p.quad, old)]
+        return covers, doubtful
 
     def _prove(
         self,

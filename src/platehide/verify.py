@@ -371,17 +371,34 @@ def _unexplained(
     """
     left = []
     numbers = [i for i, item in enumerate(covers) if item.frame == frame]
+    painted = [covers[i].covered.painted for i in numbers]
+    others = [quad for at, quad in worn if at == frame]
     for plate in found:
-        quad = plate.quad if is_convex(plate.quad) else order_corners(plate.quad)
-        slack = max(_LOOSE_PX, _LOOSE_HEIGHTS * plate_height(quad))
-        grown = [grow_polygon(covers[i].covered.painted, slack) for i in numbers]
-        others = [grow_polygon(old, slack) for at, old in worn if at == frame]
-        if coverage(quad, grown + others) >= 1 - _LOOSE_SHARE:
+        if explained(plate.quad, painted + others):
             continue
-        overlaps = [area(clip_convex(g, quad)) for g in grown]
+        overlaps = [
+            area(clip_convex(p, _convex(plate.quad))) for p in _loosened(plate.quad, painted)
+        ]
         touched = numbers[int(np.argmax(overlaps))] if overlaps and max(overlaps) > 0 else None
         left.append(PlateLeft(frame, plate, touched, certain))
     return left
+
+
+def explained(quad: FloatArray, covered: Sequence[FloatArray]) -> bool:
+    """True where what was found at ``quad`` ``(4, 2)`` lies on the covered convex polygons, as
+    nearly as corners that were found on a cover can be trusted."""
+    if not covered:
+        return False
+    return coverage(_convex(quad), _loosened(quad, covered)) >= 1 - _LOOSE_SHARE
+
+
+def _loosened(quad: FloatArray, covered: Sequence[FloatArray]) -> list[FloatArray]:
+    slack = max(_LOOSE_PX, _LOOSE_HEIGHTS * plate_height(_convex(quad)))
+    return [grow_polygon(polygon, slack) for polygon in covered]
+
+
+def _convex(quad: FloatArray) -> FloatArray:
+    return quad if is_convex(quad) else order_corners(quad)
 
 
 def mended(

@@ -1,0 +1,88 @@
+"""A cover is recognised by looking, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from platehide.cover import CoverOptions, cover_plate, load_cover
+from platehide.pixels import ArrayPixels, apply_patches
+from platehide.recognise import already_covered, likenesses
+from platehide.types import ImageArray
+
+SIZE = (320, 240)
+QUAD = np.array([[110, 130], [210, 134], [209, 160], [109, 155]], np.float64)
+COVER = load_cover(None)
+
+
+def photo() -> ImageArray:
+    """A grey scene with a white plate that bears dark bars."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(70, 110, (SIZE[1], SIZE[0], 3)).astype(np.uint8)
+    rgb[132:158, 110:210] = 230
+    for x in range(118, 204, 12):
+        rgb[137:153, x : x + 6] = 20
+    return rgb
+
+
+def covered(rgb: ImageArray, options: CoverOptions, quality: int) -> ArrayPixels:
+    patch = cover_plate(ArrayPixels(rgb), QUAD, COVER, options).patch
+    jpeg = simplejpeg.encode_jpeg(apply_patches(rgb, (patch,)), quality, colorsubsampling="420")
+    return ArrayPixels(simplejpeg.decode_jpeg(jpeg))
+
+
+@pytest.mark.parametrize("quality", [60, 90])
+@pytest.mark.parametrize(
+    "options",
+    [
+        CoverOptions(),
+        CoverOptions(variant="dark"),
+        CoverOptions(style="solid"),
+        CoverOptions(text="MY GARAGE"),
+    ],
+    ids=str,
+)
+def test_a_covered_plate_is_recognised_and_a_bare_one_is_not(
+    options: CoverOptions, quality: int
+) -> None:
+    rng = np.random.default_rng(0)
+    assert not already_covered(ArrayPixels(photo()), QUAD, COVER, options)
+    again = covered(photo(), options, quality)
+    for _ in range(4):
+        rough = QUAD + rng.normal(0, 0.6, (4, 2))
+        assert already_covered(again, rough, COVER, options)
+
+
+@pytest.mark.parametrize("left", [112, 140, 180])
+@pytest.mark.parametrize("style", ["logo", "solid"])
+def test_a_cover_with_a_hole_is_not_a_cover(left: int, style: str) -> None:
+    """Where characters of the plate still show, it must be covered again."""
+    options = CoverOptions(style=style)  # type: ignore[arg-type]
+    rgb = photo()
+    patch = cover_plate(ArrayPixels(rgb), QUAD, COVER, options).patch
+    painted = apply_patches(rgb, (patch,))
+    painted[134:157, left : left + 26] = rgb[134:157, left : left + 26]
+    assert not already_covered(ArrayPixels(painted), QUAD, COVER, options)
+
+
+def test_another_design_is_not_this_cover() -> None:
+    text = np.full((32, 140, 4), 255, np.uint8)
+    text[8:24, 20:30, :3] = text[8:24, 100:110, :3] = 0
+    other = replace(COVER, name="other", design=text, vector=None)
+    rgb = photo()
+    drawn = apply_patches(rgb, (cover_plate(ArrayPixels(rgb), QUAD, other, CoverOptions()).patch,))
+    assert not already_covered(ArrayPixels(drawn), QUAD, COVER, CoverOptions())
+
+
+def test_blur_is_never_recognised() -> None:
+    options = CoverOptions(style="blur")
+    assert not list(likenesses(covered(photo(), options, 90), QUAD, COVER, options))
+
+
+def test_quads_at_and_beyond_the_edge_are_no_error() -> None:
+    source = ArrayPixels(photo())
+    for move in ((-150, 0), (250, 0), (0, 100), (-900, -900)):
+        assert not already_covered(source, np.add(QUAD, move), COVER, CoverOptions())
