@@ -22,7 +22,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
         done = subprocess.run(
             [
                 str(SCHEMATHESIS), "run", f"http://127.0.0.1:{running.port}/openapi.json",
-                "--max-examples", "12", "--seed", "7", "--no-color", "--workers", "1",
+                "--max-examples", "8", "--seed", "7", "--no-color", "--workers", "1",
                 "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
                 "response_schema_conformance,response_headers_conformance,unsupported_method",
                 "--exclude-path", "/metrics", "--request-timeout", "10",

@@ -28,6 +28,7 @@ T = TypeVar("T")
 RUNNERS = 4
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 1.0
+IDLE_SECONDS = 30.0
 PURGE_SECONDS = 30.0
 WEBHOOK_SECONDS = 10.0
 SIGNATURE_HEADER = "X-Platehide-Signature"
@@ -63,7 +64,9 @@ class Jobs:
         """Start the runners (the model is loaded)."""
         self._service = service
         self._fetcher = Fetcher(self.policy)
-        loops = [self._run() for _ in range(RUNNERS)] + [self._deliver(), self._tidy()]
+        # One runner looks for the work of other processes; the others follow when there is some.
+        loops = [self._run(POLL_SECONDS), *(self._run(IDLE_SECONDS) for _ in range(RUNNERS - 1))]
+        loops += [self._deliver(), self._tidy()]
         self._tasks = [asyncio.create_task(self._forever(work)) for work in loops]
 
     async def stop(self) -> None:
@@ -103,12 +106,13 @@ class Jobs:
         if not self._stopping:
             self._wake.clear()
 
-    async def _run(self) -> None:
+    async def _run(self, poll: float) -> None:
         while not self._stopping:
             claim = await self._guarded(self.store.claim, LEASE_SECONDS)
             if claim is None:
-                await self._pause(POLL_SECONDS)
+                await self._pause(poll)
                 continue
+            self._wake.set()
             await self._one(claim)
 
     async def _guarded(self, function: Callable[..., T], *args: Any, **keywords: Any) -> T | None:

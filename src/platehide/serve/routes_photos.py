@@ -132,14 +132,23 @@ def full_row(result: HideResult, name: str, *, photo: bool) -> dict[str, Any]:
     return row
 
 
-def answer(request: Request, result: HideResult, name: str, *, base64_too: bool) -> Response:
+def _row_json(result: HideResult, name: str, photo: bool) -> bytes:
+    return json.dumps(full_row(result, name, photo=photo)).encode()
+
+
+def _batch_json(results: list[tuple[str, HideResult]], failed: int, photo: bool) -> bytes:
+    rows = [full_row(result, name, photo=photo) for name, result in results]
+    return json.dumps({"results": rows, "failed": failed}).encode()
+
+
+async def answer(request: Request, result: HideResult, name: str, *, base64_too: bool) -> Response:
     """Return the HTTP answer for one photo."""
     if result.status in {"unsure", "error"} or result.data is None:
         raise failure(result, name)
     headers = result_headers(result)
     if prefers(request, "application/json", "image/*"):
-        row = full_row(result, name, photo=base64_too)
-        return JSONResponse(row, headers={**headers, "Vary": "Accept"})
+        document = await asyncio.to_thread(_row_json, result, name, base64_too)
+        return Response(document, 200, {**headers, "Vary": "Accept"}, "application/json")
     media = result.media_type or "application/octet-stream"
     return Response(result.data, 200, {**headers, "Vary": "Accept"}, media)
 
@@ -157,11 +166,7 @@ async def _one_photo(
     place, upload = service.admit(request, max_body)
     try:
         await service.receive(request, upload, max_body)
-        body = (
-            await asyncio.to_thread(read_photos, request, upload.data, options.photo, 1)
-            if (len(upload.data) > 1 << 20)
-            else read_photos(request, upload.data, options.photo, 1)
-        )
+        body = await asyncio.to_thread(read_photos, request, upload.data, options.photo, 1)
         place.confirm()
         loop = asyncio.get_running_loop()
         begin = loop.time()
@@ -207,7 +212,7 @@ async def hide(request: Request, service: ServiceDep, options: OptionsDep) -> Re
         return result
 
     result, name = await _one_photo(service, request, options, work, "/v1/hide")
-    return answer(request, result, name, base64_too=options.image_base64)
+    return await answer(request, result, name, base64_too=options.image_base64)
 
 
 @router.post(
@@ -269,7 +274,7 @@ async def cover_by_hand(
         return await service.work(request, call)
 
     result, name = await _one_photo(service, request, options, work, "/v1/cover")
-    return answer(request, result, name, base64_too=options.image_base64)
+    return await answer(request, result, name, base64_too=options.image_base64)
 
 
 @router.post(
@@ -314,8 +319,8 @@ async def batch(
     if prefers(request, "application/zip", "application/json"):
         packed = await asyncio.to_thread(_zip, results)
         return Response(packed, 200, headers, "application/zip")
-    rows = [full_row(result, image, photo=not rows_only) for image, result in results]
-    return JSONResponse({"results": rows, "failed": failed}, headers=headers)
+    document = await asyncio.to_thread(_batch_json, results, failed, not rows_only)
+    return Response(document, 200, headers, "application/json")
 
 
 async def _batch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +15,7 @@ from platehide.serve.intake import Limits, Upload, check_length, read_body
 from platehide.serve.models import Models, ModelSource, picture_size
 from platehide.serve.problems import Problem
 from platehide.serve.settings import Settings
-from platehide.serve.telemetry import Telemetry, event
+from platehide.serve.telemetry import Telemetry, event, log
 from platehide.serve.tracing import Tracing
 from platehide.serve.twomodels import TwoModels
 from platehide.types import HideResult
@@ -79,7 +78,7 @@ class Service:
         try:
             await asyncio.to_thread(self.models.load)
         except Exception as error:
-            event("model_failed", logging.CRITICAL, error=str(error))
+            log.critical("model_failed", exc_info=error, extra={"fields": {"error": str(error)}})
             self.failure = error
             self.on_failure()
             return
