@@ -73,7 +73,7 @@ def test_units_are_ads_or_handfuls() -> None:
     assert found.listed == found.todo == 95
     groups = [(unit.group, len(unit.photos)) for unit in found.units]
     assert groups[0] == ("ad", 5)
-    assert all(group is None and size <= 16 for group, size in groups[1:])
+    assert all(group is None and size <= 8 for group, size in groups[1:])
 
 
 def test_known_photos_of_an_ad_come_along_when_it_gets_a_new_one() -> None:

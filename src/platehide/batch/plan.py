@@ -14,7 +14,7 @@ from platehide.report_file import FINISHED
 AD_PHOTOS = 64
 """A folder with more photos is not an ad; its photos stand alone."""
 
-UNIT_PHOTOS = 16
+UNIT_PHOTOS = 8
 
 PASSING_CODES = frozenset(
     (
