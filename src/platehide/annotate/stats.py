@@ -41,7 +41,7 @@ def overview(db: Database, project_id: str, now: float) -> dict[str, Any]:
     warnings = []
     if 0 < purposes["control"] < GOOD_CONTROLS:
         warnings.append(
-            f"{purposes['control']} control photos are in rotation; below {GOOD_CONTROLS} a ring "
+            f"control photos in rotation: {purposes['control']}; below {GOOD_CONTROLS} a ring "
             "that shares answers can slip through"
         )
     if not purposes["control"] and purposes["task"]:

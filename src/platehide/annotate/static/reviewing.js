@@ -32,7 +32,7 @@ export function sideBySide(photo, options) {
       photo.answers.map((a, i) => h("figure", { class: a.counts ? "" : "dropped" },
         crop(url, box, [{ quads: drawn[i], colour: COLOURS[i % COLOURS.length] }]),
         h("figcaption", {},
-          h("span", {}, h("strong", {}, a.name), ` ${words(a.answer)} `, h("span", { class: "soft" }, `${a.seconds} s${a.proposed ? " · suggested" : ""}${a.counts ? "" : " · dropped"}`)),
+          h("span", {}, h("strong", {}, a.name), ` ${words(a.answer)} `, h("span", { class: "soft" }, `${Math.round(a.seconds)} s${a.proposed ? " · suggested" : ""}${a.counts ? "" : " · dropped"}`)),
           options.reject && a.counts ? h("button", { type: "button", class: "danger", onclick: () => options.reject(photo, a) }, "Reject") : null,
           options.draw && !a.answer.skip ? h("button", { type: "button", onclick: () => options.decide(photo, "expert", a.answer.plates) }, "Take this") : null)))),
     h("div", { class: "row" },
