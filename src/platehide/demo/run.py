@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from platehide.demo.scenes import SCENES, Sample, SceneSpec, render
 from platehide.geometry import coverage
 from platehide.pipeline import PlateHider
-from platehide.types import FloatArray, HideResult, ImageArray
+from platehide.types import HideResult, ImageArray
 
 MIN_COVERAGE = 0.95
 """A true plate counts as covered from this share of its area (metrics.md: leak rate)."""
@@ -169,8 +169,3 @@ def _png(rgb: ImageArray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(rgb).save(out, "PNG")
     return out.getvalue()
-
-
-def known_corners(samples: Sequence[Sample]) -> dict[bytes, tuple[FloatArray, ...]]:
-    """True corners by file content, for tests and for looking at covers without a model."""
-    return {sample.jpeg: sample.quads for sample in samples}
