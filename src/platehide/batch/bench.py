@@ -2,10 +2,10 @@
 
     python -m platehide.batch.bench PHOTOS [--limit 2000] [--workers 2] [--ray]
 
-Prints photos/s of N independent `platehide hide --workers 1` (each with its share of the photos) and
-of `platehide batch` with N workers, in turns; how much of the workers' time is not work on photos,
-between the first and the last output (start-up apart); and the memory of driver and workers over
-the run. Needs Linux (/proc).
+Prints photos/s and CPU time of N independent `platehide hide --workers 1` (each with its share of
+the photos) and of `platehide batch` with N workers, in turns; how much of the workers' time between
+the first and the last output was no work on photos (start-up apart); and the memory of driver and
+workers over the run. On a busy machine only the CPU time means something. Needs Linux (/proc).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -45,16 +46,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             (folder / "all" / link).symlink_to(Path(photo).resolve())
             (shares[number % args.workers] / link).symlink_to(Path(photo).resolve())
         for turn in range(args.rounds):
+            before = _cpu_seconds()
             seconds = _hides(shares, folder / f"hide{turn}")
             alone = len(photos) / seconds
-            print(f"{args.workers} × hide: {seconds:.1f} s, {alone:.2f} photos/s", flush=True)
+            print(
+                f"{args.workers} × hide: {seconds:.1f} s, {alone:.2f} photos/s; "
+                f"CPU {_cpu_seconds() - before:.1f} s",
+                flush=True,
+            )
             for engine in ("processes", "ray") if args.ray else ("processes",):
                 out = folder / f"{engine}{turn}"
+                before = _cpu_seconds()
                 seconds, memory = _batch(folder / "all", out, engine, args.workers)
                 rate = len(photos) / seconds
                 print(
                     f"batch, {engine}: {seconds:.1f} s, {rate:.2f} photos/s, {rate / alone:.3f} of "
-                    f"hide; {_idle(out, args.workers)}; memory {memory}",
+                    f"hide; CPU {_cpu_seconds() - before:.1f} s; {_idle(out, args.workers)}; memory {memory}",
                     flush=True,
                 )
     return 0
@@ -64,8 +71,10 @@ def _hides(shares: list[Path], out: Path) -> float:
     start = time.monotonic()
     runs = [
         subprocess.Popen(
-            [sys.executable, "-m", "platehide", "hide", str(share), "-o", str(out / share.name)]
-            + ["--report", str(out / f"{share.name}.jsonl"), "--workers", "1", "-q"],
+            [
+                *(sys.executable, "-m", "platehide", "hide", str(share), "--workers", "1", "-q"),
+                *("-o", str(out / share.name), "--report", str(out / f"{share.name}.jsonl")),
+            ],
             stderr=subprocess.DEVNULL,
         )
         for share in shares
@@ -78,8 +87,11 @@ def _hides(shares: list[Path], out: Path) -> float:
 def _batch(source: Path, out: Path, engine: str, workers: int) -> tuple[float, str]:
     start = time.monotonic()
     run = subprocess.Popen(
-        [sys.executable, "-m", "platehide", "batch", str(source), str(out), "--engine", engine]
-        + ["--workers", str(workers), "--gallery", "off", "--contact-sheet", "", "-q"],
+        [
+            *(sys.executable, "-m", "platehide", "batch", str(source), str(out), "-q"),
+            *("--engine", engine, "--workers", str(workers), "--gallery", "off"),
+            *("--contact-sheet", ""),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -91,10 +103,9 @@ def _batch(source: Path, out: Path, engine: str, workers: int) -> tuple[float, s
         except subprocess.TimeoutExpired:
             samples.append(_memory_mb(run.pid))
     seconds = time.monotonic() - start
-    marks = (
-        [samples[int(q * (len(samples) - 1))] for q in (0.25, 0.5, 0.75, 1.0)] if samples else []
-    )
-    return seconds, "/".join(f"{mb:.0f}" for mb in marks) + " MB at 25/50/75/100 %"
+    last = len(samples) - 1
+    marks = [f"{samples[int(q * last)]:.0f}" for q in (0.2, 0.4, 0.6, 0.8) if samples]
+    return seconds, "/".join(marks) + " MB at 20/40/60/80 %"
 
 
 def _idle(out: Path, workers: int) -> str:
@@ -104,13 +115,18 @@ def _idle(out: Path, workers: int) -> str:
         for line in part.read_text("utf-8").splitlines():
             ms = json.loads(line)["ms"]
             work += (ms["total"] + ms["read"] + ms["write"]) / 1e3
-    stamps = [
-        p.stat().st_mtime for p in out.rglob("*") if p.is_file() and "_platehide" not in p.parts
-    ]
+    written = [p for p in out.rglob("*") if p.is_file() and "_platehide" not in p.parts]
+    stamps = [path.stat().st_mtime for path in written]
     if not stamps or work == 0.0:
         return "no output"
     span = max(stamps) - min(stamps)
     return f"overhead {100 * (span * workers / work - 1):.1f} % of the photo work"
+
+
+def _cpu_seconds() -> float:
+    """CPU time of all children so far, and of theirs (not of a Ray that ran before)."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _memory_mb(pid: int) -> float:
