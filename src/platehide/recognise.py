@@ -131,7 +131,8 @@ def _flattened(source: PixelSource, quad: FloatArray) -> FloatPicture | None:
 
 
 def _compare(design: FloatPicture, there: FloatPicture, mask: NDArray[np.uint8]) -> Likeness | None:
-    """Align the two (ECC, Evangelidis and Psarakis 2008) and measure inside the mask."""
+    """Align the two (ECC, Evangelidis and Psarakis 2008) and measure inside the mask, without the
+    design's frame: a thin line is never aligned to the pixel."""
     inside = mask > 0
     if float(design[inside].std()) < _FLAT:  # a plain cover: what is there must be as plain
         rest = _without_plane(there, inside)
@@ -149,6 +150,8 @@ def _compare(design: FloatPicture, there: FloatPicture, mask: NDArray[np.uint8])
             warp = np.vstack([end, [0, 0, 1]])[:3].astype(np.float32)
     except cv2.error:  # nothing alike
         return None
+    frame = max(1, round(0.08 * _inner()[3]))
+    inside = cv2.erode(mask, np.ones((2 * frame + 1, 2 * frame + 1), np.uint8)) > 0
     size = (design.shape[1], design.shape[0])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpPerspective(there, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
