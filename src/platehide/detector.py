@@ -114,20 +114,37 @@ class OnnxDetector:
         logit = float(presence[0, 1] - presence[0, 0])
         return [Candidate(quad, logit, 0.0)]
 
-    def _dense(self, source: PixelSource) -> list[Candidate]:
+    def _look(self, source: PixelSource, long_side: int) -> tuple[FloatArray, FloatArray, float]:
+        """One pass of the dense network: scores ``(k,)``, quads ``(k, 4, 2)`` in photo px, and
+        the network px of one photo px."""
         width, height = source.size_wh
-        view = source.overview(self.spec.input_size)
-        image = fit_long_side(view, self.spec.input_size)
+        view = source.overview(long_side)
+        image = fit_long_side(view, long_side)
         to_photo = np.array([width / view.shape[1], height / view.shape[0]]) / image.scale_xy
         logits, quads = self._net.run(None, {"image": image.pixels[None]})
         scores, found = top_candidates(
             logits[0], quads[0], least=self.spec.thresholds.candidate, most=MAX_CANDIDATES
         )
+        return scores, found * to_photo, 1.0 / float(to_photo[0])
+
+    def _dense(self, source: PixelSource) -> list[Candidate]:
+        width, height = source.size_wh
+        scores, found, scale = self._look(source, self.spec.input_size)
+        if self.spec.coarse_size:
+            # Each look answers for the widths that its training crops showed it.
+            limit = self.spec.trained_width / scale
+            near, large, _ = self._look(source, self.spec.coarse_size)
+            fine = np.ptp(found[:, :, 0], axis=1) < limit
+            wide = np.ptp(large[:, :, 0], axis=1) >= 0.6 * limit
+            scores = np.concatenate([scores[fine], near[wide]])
+            found = np.concatenate([found[fine], large[wide]])
+            order = np.argsort(-scores, kind="stable")
+            scores, found = scores[order], found[order]
         groups = suppress(scores, found, iou_threshold=self.spec.iou_threshold)[:MAX_PLATES]
         coarse: list[FloatArray] = []
         kept: list[float] = []
         for group in groups:
-            merged = merge_group(scores, found, group, share=0.6) * to_photo
+            merged = merge_group(scores, found, group, share=0.6)
             tidy = tidy_quad(merged, width, height)
             if tidy is not None:
                 coarse.append(tidy)

@@ -204,7 +204,7 @@ def grow_polygon(polygon: ArrayLike, distance_px: float) -> FloatArray:
     norm = np.maximum(np.hypot(bisector[:, 0], bisector[:, 1]), _EPS)
     bisector = bisector / norm[:, None]
     cosine = np.maximum((bisector * normal).sum(axis=1), 0.25)
-    return p + bisector * (distance_px / cosine)[:, None]
+    return np.asarray(p + bisector * (distance_px / cosine)[:, None])
 
 
 def plate_height(quad: ArrayLike) -> float:

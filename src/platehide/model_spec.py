@@ -47,6 +47,9 @@ class ModelSpec:
         name, version: ``name@version`` is what reports show.
         kind: how the outputs are read (``dense`` or ``two_head``).
         input_size: long side in px (dense) or side of the square (two_head).
+        coarse_size: long side in px of a second, cheap look for plates that nearly fill the frame
+            (dense; 0 = none). The network was trained on crops and has not seen larger plates.
+        trained_width: widest plate in network px that the training crops showed (dense).
         sha256: digest of each file of the folder that the model needs.
         thresholds: see ``Thresholds``.
         iou_threshold: of the non-maximum suppression.
@@ -63,6 +66,8 @@ class ModelSpec:
     sha256: dict[str, str]
     thresholds: Thresholds
     iou_threshold: float = 0.3
+    coarse_size: int = 0
+    trained_width: float = 220.0
     calibration: tuple[float, ...] = ()
     refiner: RefinerSpec | None = None
     data_hash: str = ""

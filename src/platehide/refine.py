@@ -48,7 +48,7 @@ def refine_quads(
         the refiner's plate logits ``(n,)`` of the last pass that looked at each.
     """
     current = [np.asarray(q, dtype=np.float64) for q in quads]
-    logits = np.zeros(len(current))
+    logits: FloatArray = np.zeros(len(current))
     if not current:
         return current, logits
     alive = list(range(len(current)))
@@ -58,7 +58,7 @@ def refine_quads(
             pixels, offset = neighbourhood(source, current[i], spec.margin)
             crop, matrix = rectify(pixels, current[i] - offset, spec.size_wh, spec.margin)
             crops.append(crop)
-            back.append((np.linalg.inv(matrix), offset))
+            back.append((np.asarray(np.linalg.inv(matrix), np.float64), offset))
         corners, found = run(np.stack(crops))
         logits[alive] = found
         for i, corner, (matrix, offset) in zip(alive, corners, back, strict=True):

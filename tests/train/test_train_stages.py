@@ -62,7 +62,12 @@ def small(name: str, **values: object) -> list[str]:
     settings |= {"validate_every": 2, "validate_photos": 2, "freeze_early": False, "threads": 1}
     settings |= values
     pairs = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
-    return ["train", str(CONFIGS / f"{name}.yaml"), "--quiet", *(x for p in pairs for x in ("--set", p))]
+    return [
+        "train",
+        str(CONFIGS / f"{name}.yaml"),
+        "--quiet",
+        *(x for p in pairs for x in ("--set", p)),
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from platehide.evaluate.report import rows, write_text
 
     results = [_load(name, args.split) for name in args.runs]
-    table = []
+    table: list[list[str]] = []
     for result in results:
         header, *_, total = rows(result)
         if not table:

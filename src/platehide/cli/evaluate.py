@@ -77,7 +77,7 @@ def _write_html(
         width, height = frame.size_wh
         prediction = predict(frame)
         picture = overlay(
-            frame.region((0, 0, width, height)), record, prediction.quads, prediction.painted
+            frame.region((0, 0, width, height)), record, list(prediction.quads), prediction.painted
         )
         covered = ", ".join(f"{p.covered:.2f}" for p in outcome.plates) or "no plate"
         gallery.append((f"{outcome.photo}: coverage {covered}", picture))

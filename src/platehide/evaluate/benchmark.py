@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from platehide.detector import make_session
-from platehide.errors import WeightsError
+from platehide.errors import ImageError, WeightsError
 from platehide.pipeline import PlateHider
 from platehide.weights import load_weights
 
@@ -95,13 +95,16 @@ def benchmark(
 
 def as_jpeg(data: bytes, size_wh: tuple[int, int] | None = None, quality: int = 90) -> bytes:
     """Any photo as a 4:2:0 JPEG, scaled to cover ``size_wh`` and cut to it where given."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise ImageError("OpenCV could not decode the photo", code="not_an_image")
+    image = np.asarray(decoded)
     if size_wh is not None:
         width, height = size_wh
         scale = max(width / image.shape[1], height / image.shape[0])
         wh = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        image = cv2.resize(image, wh, interpolation=how)
+        image = np.asarray(cv2.resize(image, wh, interpolation=how))
         x, y = (wh[0] - width) // 2, (wh[1] - height) // 2
         image = image[max(0, y) :, max(0, x) :][:height, :width]
     ok, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -125,7 +128,7 @@ def text_report(result: dict[str, Any]) -> str:
     lines = [
         f"{result['model']}: {result['photos']} photos × {result['repeats']}, one thread; "
         + ", ".join(f"{v} {k}" for k, v in sorted(result["statuses"].items())),
-        f"{'stage':10s} {'p50 ms':>8s} {'p95 ms':>8s} {'p99 ms':>8s}   ratio to the reference's p50",
+        f"{'stage':10s} {'p50 ms':>8s} {'p95 ms':>8s} {'p99 ms':>8s}   ratio to the reference",
     ]
     for stage, ms in [*result["stages"].items(), ("reference", result["reference"])]:
         base = result["reference"]["p50"]

@@ -265,6 +265,7 @@ def summarise(photos: Sequence[PhotoOutcome]) -> dict[str, Any]:
         "corner_error_p95": _percentile(errors, 95),
         "leak": _share(p.leaked for p in plates),
         "leak_ge32": _share(p.leaked for p in wide),
+        "leak_ge32_quads": _share(p.leaked for p in wide if p.exact),
         "leak_by_width": {
             name: _share(p.leaked for p in plates if low <= p.width_px < high)
             for name, low, high in WIDTH_BANDS

@@ -22,6 +22,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("≥32 px", "recall50_ge32"),
     ("recall@0.75", "recall75"),
     ("leak ≥32 px", "leak_ge32"),
+    ("leak, quads", "leak_ge32_quads"),
     ("quad IoU", "quad_iou"),
     ("corner err. %", "corner_error_median"),
     ("over-cover", "over_cover"),
@@ -92,7 +93,7 @@ def overlay(
     painted: Sequence[FloatArray],
     long_side: int = 480,
 ) -> ImageArray:
-    """A reduced copy with the truth (green: quad, blue: box), predictions (red), covers (yellow)."""
+    """A reduced copy with the truth (quad green, box blue), predictions red, covers yellow."""
     scale = min(1.0, long_side / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     canvas = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
@@ -107,7 +108,7 @@ def overlay(
         draw(polygon, (255, 220, 0))
     for quad in quads:
         draw(quad, (255, 40, 40))
-    return canvas
+    return np.asarray(canvas, dtype=np.uint8)
 
 
 def html_report(

@@ -85,7 +85,7 @@ def photometric(image: ImageArray, rng: np.random.Generator) -> ImageArray:
         )
         x = x * np.exp(0.5 * np.tanh(ramp * rng.uniform(0.5, 4.0))).astype(np.float32)[..., None]
     if rng.random() < 0.25:
-        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.5))
+        x = np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.5)), np.float32)
     if rng.random() < 0.08:  # motion
         length = int(rng.integers(3, 8))
         kernel = np.zeros((length, length), np.float32)
@@ -94,7 +94,7 @@ def photometric(image: ImageArray, rng: np.random.Generator) -> ImageArray:
             cx = (length - 1) * (0.5 + t * np.cos(angle))
             cy = (length - 1) * (0.5 + t * np.sin(angle))
             kernel[round(cy), round(cx)] = 1.0
-        x = cv2.filter2D(x, -1, kernel / kernel.sum())
+        x = np.asarray(cv2.filter2D(x, -1, kernel / kernel.sum()), np.float32)
     if rng.random() < 0.25:
         x = x + rng.normal(0.0, rng.uniform(2.0, 12.0), x.shape).astype(np.float32)
     out = np.clip(x, 0, 255).astype(np.uint8)

@@ -44,6 +44,10 @@ Validator = Callable[[nn.Module, TrainConfig], dict[str, float]]
 REPORT_EVERY = 50
 
 
+def _gpu() -> bool:
+    return bool(torch.cuda.is_available())  # type: ignore[no-untyped-call]
+
+
 def git_commit() -> str:
     """The commit of the working directory, with ``+dirty`` where it was changed; else unknown."""
     try:
@@ -154,7 +158,7 @@ def train(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if _gpu() else "cpu")
     task = build_task(config)
     model = task.model
     if initial is not None:
@@ -211,7 +215,7 @@ def train(
             if not torch.isfinite(parts["total"]):
                 raise RuntimeError(f"{config.name}: the loss is not finite at step {step}")
             optimizer.zero_grad()
-            parts["total"].backward()
+            parts["total"].backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
             average.update(model, step)
@@ -227,8 +231,8 @@ def train(
                 row |= {key: value / count for key, value in meters.items()}
                 log.write(json.dumps({k: float(f"{v:.5g}") for k, v in row.items()}) + "\n")
                 log.flush()
-                for key, value in row.items():
-                    board.add_scalar(f"train/{key}", value, done)
+                for name, number in row.items():
+                    board.add_scalar(f"train/{name}", number, done)
                 meters.clear()
                 postfix = {k: f"{v:.3f}" for k, v in row.items() if k not in ("step", "lr")}
                 progress.set_postfix(postfix)
@@ -241,8 +245,8 @@ def train(
                     score = validator(frozen.eval(), config)
                     log.write(json.dumps({"step": done, "val": score}) + "\n")
                     log.flush()
-                    for key, value in score.items():
-                        board.add_scalar(f"val/{key}", value, done)
+                    for name, number in score.items():
+                        board.add_scalar(f"val/{name}", number, done)
                     if score["score"] > best:
                         best = score["score"]
                         payload = {"model": average.state, "step": done, "val": score}

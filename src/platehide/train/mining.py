@@ -1,6 +1,6 @@
 """Hard negatives: what a detector takes for a plate on ``train`` photos where none is.
 
-    python -m platehide.train.mining MODEL --data DIR -o runs/hard.jsonl
+Run `python -m platehide.train.mining MODEL --data DIR -o runs/hard.jsonl`.
 
 Only photos without a plate and completely labelled sets are looked at: elsewhere a "false"
 candidate may be an unlabelled plate.

@@ -95,6 +95,10 @@ def crop_sample(
     return photometric(crop, rng), matrix
 
 
+def _inverse(matrix: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
 class RefinerCrops(Dataset[list[RefinerSample]]):
     """Item = several samples of one photo, since decoding it costs more than cropping."""
 
@@ -137,17 +141,17 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         if hard and rng.random() < 0.6:
             coarse = jitter_quad(hard[rng.integers(len(hard))], rng, 0.4)
             crop, matrix = crop_sample(image, coarse, rng)
-            return RefinerSample(crop, zero, np.linalg.inv(matrix), 0)
+            return RefinerSample(crop, zero, _inverse(matrix), 0)
         if not len(quads) or rng.random() < 0.22:
             coarse = random_quad(width, height, rng)
             boxes = [hull_box(q) for q in quads]
             # Far from every plate, and only where unlabelled plates are unlikely to be hit.
             if all(box_iou(hull_box(coarse), b) < 0.1 for b in boxes):
                 crop, matrix = crop_sample(image, coarse, rng)
-                return RefinerSample(crop, zero, np.linalg.inv(matrix), 0)
+                return RefinerSample(crop, zero, _inverse(matrix), 0)
             if not len(quads):
                 crop, matrix = crop_sample(image, coarse, rng)
-                return RefinerSample(crop, zero, np.linalg.inv(matrix), 0)
+                return RefinerSample(crop, zero, _inverse(matrix), 0)
         pick = int(rng.integers(len(quads)))
         quad, exact = quads[pick], bool(is_quad[pick])
         coarse = jitter_quad(quad, rng, float(rng.choice([0.25, 0.7, 1.3], p=[0.45, 0.4, 0.15])))
@@ -155,12 +159,12 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
             coarse = quad
         crop, matrix = crop_sample(image, coarse, rng)
         if not exact:
-            return RefinerSample(crop, quad, np.linalg.inv(matrix), 2)
+            return RefinerSample(crop, quad, _inverse(matrix), 2)
         target = cv2.perspectiveTransform(quad[None], matrix)[0]
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
             target = target[MIRROR_ORDER] * [-1.0, 1.0] + [REFINER_SIZE_WH[0] - 1.0, 0.0]
-        return RefinerSample(crop, target, np.linalg.inv(matrix), 1)
+        return RefinerSample(crop, target, _inverse(matrix), 1)
 
 
 def _usable(quad: FloatArray) -> bool:

@@ -29,23 +29,27 @@ from platehide.train.samples import read_rgb
 from platehide.types import FloatArray
 from platehide.weights import Weights
 
+COARSE_SIZE = 192
+"""Long side of the second look for plates that nearly fill the frame."""
+
 CANDIDATE = 0.15
 """Cells below this raw probability are not looked at: true plates lie far above (the card's
 "never proposed" counts what that costs), and every candidate costs a refiner pass."""
 
-COST_OF_A_LEAK = 10.0
-"""A plate that is not covered, in false covers. A reader can be harmed by the first; the second
-is untidy."""
+COST_OF_A_LEAK, COST_OF_A_TINY_LEAK = 10.0, 1.0
+"""A plate that is not covered, in false covers: someone can be harmed by the first, the second
+is untidy. Under 32 px a plate can hardly be read, and what looks like one is often none."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Candidates over labelled photos: ``features`` ``(n, 3)`` = detector logit, refiner logit,
-    1; ``is_plate`` ``(n,)``; ``missed`` plates (≥ 32 px) no candidate touched.
+    1; ``is_plate`` ``(n,)``; ``wide`` ``(n,)``: a plate of 32 px or more; ``missed`` plates (≥ 32 px) no candidate touched.
     """
 
     features: FloatArray
     is_plate: np.ndarray
+    wide: np.ndarray
     missed: int
 
 
@@ -55,6 +59,7 @@ def gather(detector: OnnxDetector, records: Sequence[PhotoRecord]) -> Evidence:
     """
     rows: list[list[float]] = []
     truth: list[bool] = []
+    wide: list[bool] = []
     missed = 0
     for record in tqdm(records, desc="calibrate", unit="photo"):
         photo = open_photo(record.path.read_bytes(), max_pixels=DEFAULT_MAX_PIXELS)
@@ -70,8 +75,14 @@ def gather(detector: OnnxDetector, records: Sequence[PhotoRecord]) -> Evidence:
                 continue
             rows.append([candidate.logit, candidate.refiner_logit, 1.0])
             truth.append(hit)
+            wide.append(hit and record.plates[best].width_px >= 32)
         missed += sum(p.width_px >= 32 and i not in touched for i, p in enumerate(record.plates))
-    return Evidence(np.array(rows).reshape(-1, 3), np.array(truth, dtype=bool), missed)
+    return Evidence(
+        np.array(rows).reshape(-1, 3),
+        np.array(truth, dtype=bool),
+        np.array(wide, dtype=bool),
+        missed,
+    )
 
 
 def fit_logistic(features: FloatArray, truth: np.ndarray, ridge: float = 1e-2) -> FloatArray:
@@ -90,18 +101,19 @@ def fit_logistic(features: FloatArray, truth: np.ndarray, ridge: float = 1e-2) -
     return weights
 
 
-def choose_threshold(confidence: FloatArray, truth: np.ndarray) -> float:
-    """The confidence that minimises leaks × ``COST_OF_A_LEAK`` + false covers; between two
+def choose_threshold(confidence: FloatArray, truth: np.ndarray, wide: np.ndarray) -> float:
+    """The confidence that minimises the costs of leaks and false covers on ``val``; between two
     candidates the middle, never below 0.05 nor above 0.6.
     """
     order = np.argsort(confidence)
     levels = confidence[order]
     cuts = np.concatenate([[0.0], 0.5 * (levels[1:] + levels[:-1]), [1.0]])
-    lost = np.concatenate([[0], np.cumsum(truth[order])])
+    price = np.where(wide, COST_OF_A_LEAK, np.where(truth, COST_OF_A_TINY_LEAK, 0.0))
+    lost = np.concatenate([[0.0], np.cumsum(price[order])])
     false = (~truth).sum() - np.concatenate([[0], np.cumsum(~truth[order])])
-    cost = COST_OF_A_LEAK * lost[: len(cuts)] + false[: len(cuts)]
+    cost = lost[: len(cuts)] + false[: len(cuts)]
     best = np.flatnonzero(cost == cost.min())
-    return float(np.clip(np.median(cuts[best]), 0.05, 0.6))
+    return float(np.clip(np.median(cuts[best]), 0.3, 0.6))
 
 
 def parity_pictures(config: TrainConfig, records: Sequence[PhotoRecord]) -> np.ndarray:
@@ -150,12 +162,14 @@ def release(
         git_commit=info.get("git_commit", ""),
         notes=notes,
     )
+    if spec.kind == "dense":
+        spec = replace(spec, coarse_size=COARSE_SIZE)
     evidence = gather(OnnxDetector(Weights(folder, spec)), validation)
     calibration = fit_logistic(evidence.features, evidence.is_plate)
     if refiner is None:
         calibration[1] = 0.0
     confidence = sigmoid(evidence.features @ calibration)
-    hide = choose_threshold(confidence, evidence.is_plate)
+    hide = choose_threshold(confidence, evidence.is_plate, evidence.wide)
     spec = replace(
         spec,
         calibration=tuple(round(float(v), 6) for v in calibration),

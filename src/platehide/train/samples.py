@@ -64,7 +64,7 @@ def sampling_weights(records: Sequence[PhotoRecord]) -> np.ndarray:
             weights[i] = 1.2 if r.set_name.startswith("experiment") else 4.5
         elif not r.plates or r.set_name.startswith("openimages"):
             weights[i] = 1.6
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def dense_crop(record: PhotoRecord, size: int, rng: np.random.Generator) -> LabelledPicture:

@@ -132,7 +132,8 @@ def build_task(config: TrainConfig) -> TrainTask:
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """AdamW groups: the backbone at its own rate, everything else at the head's."""
-    backbone, head = [], []
+    backbone: list[nn.Parameter] = []
+    head: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (backbone if name.startswith(("backbone.", "votes.backbone.")) else head).append(

@@ -55,6 +55,8 @@ class DenseQuadNet(nn.Module):
         with torch.no_grad():
             start = torch.tensor([-1.0, -0.35, 1.0, -0.35, 1.0, 0.35, -1.0, 0.35])
             self.offset.bias.copy_(start)  # type: ignore[union-attr]
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
 

@@ -30,6 +30,8 @@ class PooledTwoHead(nn.Module):
         self.backbone = backbone
         self.corners = nn.Linear(backbone.channels[2], 8)
         self.presence = nn.Linear(backbone.channels[2], 2)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
 
