@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from platehide.arrival import Difference, tolerance
 from platehide.cover import Covered, CoverOptions, cover_plate, load_cover
 from platehide.detection import Findings
 from platehide.formats import open_photo
@@ -18,10 +19,8 @@ from platehide.pixels import PixelSource
 from platehide.types import Detection, FloatArray, ImageArray
 from platehide.verify import (
     CoveredPlate,
-    Tolerance,
     crop_box,
     grown_quad,
-    tolerance,
     verify,
 )
 
@@ -199,7 +198,7 @@ def test_tolerance_follows_the_quantisation() -> None:
     coarse, fine = (tolerance(jpeg_of(photo(), quality)) for quality in (20, 95))
     assert coarse.rms > 2 * fine.rms
     assert fine.rms < 10
-    assert tolerance(b"\x89PNG\r\n\x1a\n") == Tolerance(3.0, 3.0)
+    assert tolerance(b"\x89PNG\r\n\x1a\n") == Difference(3.0, 3.0)
 
 
 def test_grown_quad_holds_both() -> None:

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from platehide.arrival import Difference, difference, tolerance
 from platehide.cover import Covered
 from platehide.detection import Detector
 from platehide.errors import ImageError, UnsureError
@@ -39,7 +40,6 @@ from platehide.geometry import (
     signed_area,
 )
 from platehide.image_io import DEFAULT_MAX_PIXELS
-from platehide.metadata.jpeg_walk import DQT, walk_jpeg
 from platehide.pixels import ArrayPixels, Box, PixelSource
 from platehide.types import Detection, FloatArray, ImageArray
 
@@ -55,7 +55,6 @@ _LOOSE_HEIGHTS = 0.15
 _LOOSE_PX = 3.0
 _LEAST_COVERED = 0.995
 _LEAST_CROP_PX = 160
-_CELL = 8
 
 
 @dataclass(frozen=True)
@@ -197,54 +196,10 @@ def _paste(target: NDArray[np.bool_], at: Box, source: NDArray[np.bool_], box: B
 # ---- 2. did they arrive? -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """Grey levels by which decoded and drawn pixels may differ: root mean square over the polygon,
-    and the mean over any 8x8 px inside it."""
-
-    rms: float
-    cell: float
-
-
-def tolerance(finished: bytes) -> Tolerance:
-    """What the format's quantisation can do to brightness.
-
-    A quantised DCT coefficient is off by at most half a step, so the error's root mean square is at
-    most half that of the steps (Parseval); little is left of it in the mean over a block. Formats
-    whose steps are not in the open get fixed values.
-    """
-    if finished.startswith(b"\xff\xd8"):
-        steps = _luma_steps(finished)
-        half = float(np.sqrt(np.mean(np.square(steps)))) / 2
-        return Tolerance(4.0 + half, 4.0 + half * 0.6)
-    if finished.startswith(b"GIF8"):
-        return Tolerance(40.0, 30.0)  # 256 colours for the whole picture
-    if finished[8:12] == b"WEBP" and b"VP8 " in finished[:4096]:
-        return Tolerance(16.0, 12.0)
-    return Tolerance(3.0, 3.0)
-
-
-def _luma_steps(jpeg: bytes) -> NDArray[np.float64]:
-    layout = walk_jpeg(jpeg, max_pixels=1 << 62)
-    wanted = layout.frame.components[0].table
-    for segment in layout.segments:
-        if segment.marker != DQT:
-            continue
-        at = segment.start + 4
-        while at < segment.end:
-            wide, number = jpeg[at] >> 4, jpeg[at] & 15
-            size = 128 if wide else 64
-            if number == wanted:
-                steps = np.frombuffer(jpeg[at + 1 : at + 1 + size], ">u2" if wide else "u1")
-                return steps.astype(np.float64)
-            at += 1 + size
-    raise ImageError("JPEG without its quantisation table")
-
-
 def _not_shown(
     finished: bytes, frames: Sequence[PixelSource], covers: Sequence[CoveredPlate]
 ) -> list[str]:
-    allowed = tolerance(finished) if covers else Tolerance(0.0, 0.0)
+    allowed = tolerance(finished) if covers else Difference(0.0, 0.0)
     failures = []
     for index, item in enumerate(covers):
         frame = frames[item.frame]
@@ -256,13 +211,11 @@ def _not_shown(
         for later in covers[index:]:  # what is drawn later lies on top
             if later.frame == item.frame:
                 _draw(expected, box, later)
-        error = _brightness(frame.region(box)) - _brightness(expected)
-        rms = float(np.sqrt(np.mean(np.square(error[mask]))))
-        cell = _worst_cell(error, mask)
-        if rms > allowed.rms or cell > allowed.cell:
+        off = difference(frame.region(box), expected, mask)
+        if off.rms > allowed.rms or off.cell > allowed.cell:
             failures.append(
-                f"cover {index + 1} did not arrive as drawn (off by {rms:.0f} grey levels,"
-                f" {cell:.0f} at worst)"
+                f"cover {index + 1} did not arrive as drawn (off by {off.rms:.0f} grey levels,"
+                f" {off.cell:.0f} at worst)"
             )
     return failures
 
@@ -275,20 +228,6 @@ def _draw(target: ImageArray, at: Box, item: CoveredPlate) -> None:
         part = np.s_[y0 - py0 : y1 - py0, x0 - px0 : x1 - px0]
         there = target[y0 - at[1] : y1 - at[1], x0 - at[0] : x1 - at[0]]
         there[patch.changed[part]] = patch.pixels[part][patch.changed[part]]
-
-
-def _brightness(rgb: ImageArray) -> NDArray[np.float32]:
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY), np.float32)
-
-
-def _worst_cell(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """The largest mean error over 8x8 px that lie wholly in the mask; 0 where none does."""
-    if min(mask.shape) < _CELL:
-        return 0.0
-    window = {"ddepth": cv2.CV_32F, "ksize": (_CELL, _CELL), "borderType": cv2.BORDER_CONSTANT}
-    full = cv2.boxFilter(mask.astype(np.float32), **window) > 1 - 1e-3  # type: ignore[call-overload]
-    means = np.abs(cv2.boxFilter(error, **window))  # type: ignore[call-overload]
-    return float(means[full].max(initial=0.0))
 
 
 # ---- 3. is nothing left? -----------------------------------------------------------------------
