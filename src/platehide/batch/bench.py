@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rate = len(photos) / seconds
                 print(
                     f"batch, {engine}: {seconds:.1f} s, {rate:.2f} photos/s, {rate / alone:.3f} of "
-                    f"hide; CPU {_cpu_seconds() - before:.1f} s; {_idle(out, args.workers)}; memory {memory}",
+                    f"hide; CPU {_cpu_seconds() - before:.1f} s; {_idle(out, args.workers)}; "
+                    f"memory {memory}",
                     flush=True,
                 )
     return 0
