@@ -116,4 +116,4 @@ def rectify(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PAD_VALUE, PAD_VALUE, PAD_VALUE),
     )
-    return np.asarray(crop, dtype=np.uint8), matrix
+    return np.asarray(crop, dtype=np.uint8), np.asarray(matrix, dtype=np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -22,7 +22,7 @@ class Progress:
             "{l_bar}{bar}| {n_fmt}/{total_fmt} "
             "[{elapsed}, {rate_noinv_fmt}, ETA {remaining}{postfix}]"
         )
-        self._bar: tqdm[None] = tqdm(
+        self._bar: tqdm[NoReturn] = tqdm(
             total=total,
             file=self._stream,
             disable=quiet,

@@ -44,10 +44,6 @@ Validator = Callable[[nn.Module, TrainConfig], dict[str, float]]
 REPORT_EVERY = 50
 
 
-def _gpu() -> bool:
-    return bool(torch.cuda.is_available())  # type: ignore[no-untyped-call]
-
-
 def git_commit() -> str:
     """The commit of the working directory, with ``+dirty`` where it was changed; else unknown."""
     try:
@@ -158,7 +154,7 @@ def train(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
-    device = torch.device("cuda" if _gpu() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = build_task(config)
     model = task.model
     if initial is not None:
@@ -181,7 +177,8 @@ def train(
         _write_run_info(folder, config, roots)
         shown = task.dataset(load_records(roots, "train"), 32)
         write_samples(shown, folder / "samples.png")
-    use_bf16 = config.bf16 and (device.type == "cuda" or torch.backends.mkldnn.is_available())
+    one_dnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    use_bf16 = config.bf16 and (device.type == "cuda" or one_dnn)
     meters: dict[str, float] = defaultdict(float)
     began, seen = time.monotonic(), 0
     batches = _batches(task, config, start, roots)
