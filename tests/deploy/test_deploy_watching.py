@@ -254,8 +254,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         start = time.monotonic()
         number = 0
         # enough for the sample ratio, and long enough for several scrapes
-        while number < 160 or time.monotonic() < start + 8:
-            assert time.monotonic() < start + 90, f"only {number} photos in 90 s"
+        while number < 120 or time.monotonic() < start + 8:
+            assert time.monotonic() < start + 200, f"only {number} photos in 200 s"
             for port in ports[:2]:
                 post(port, photos[number % len(photos)], unit=f"seller-{number}")
             if number % 10 == 0:
