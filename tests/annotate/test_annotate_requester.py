@@ -333,7 +333,7 @@ def test_the_most_uncertain_photo_comes_first_with_a_proposal(site: Any) -> None
 def test_uncertainty_is_largest_in_the_middle() -> None:
     quad = np.array([[0, 0], [9, 0], [9, 3], [0, 3]], dtype=float)
     values = [uncertainty([Detection(quad, c)]) for c in (0.02, 0.5, 0.98)]
-    assert values == pytest.approx([0.19, 1.0, 0.19])
+    assert values == pytest.approx([0.0784, 1.0, 0.0784])
     assert uncertainty([]) == pytest.approx(0.19)
 
 

@@ -23,11 +23,11 @@ PROPOSE_FROM = 0.3
 def uncertainty(found: Sequence[Detection]) -> float:
     """Doubt 0…1 of a detector about a photo: the largest 4·p·(1 − p) of its candidates.
 
-    A candidate of 0.5 gives 1, a sure one near 0; no candidate above 0.05 counts like one
-    of 0.05, because nothing found is not nothing there.
+    A candidate of 0.5 gives 1, a sure one near 0. No candidate above 0.05 counts like one of
+    0.05, because nothing found is not nothing there.
     """
-    doubts = [4.0 * d.confidence * (1.0 - d.confidence) for d in found]
-    return max([*doubts, 4.0 * LOW_CONF * (1.0 - LOW_CONF)])
+    confidences = [d.confidence for d in found] or [LOW_CONF]
+    return max(4.0 * p * (1.0 - p) for p in confidences)
 
 
 def _candidates(findings: Findings) -> list[Detection]:

@@ -70,11 +70,11 @@ class WorkerBook:
         return self.connection.execute(sa.select(w).where(self._where(worker))).one()
 
     def _set(self, worker: str, **values: Any) -> None:
-        self._ensure(worker)
         w = schema.worker_state
-        self.connection.execute(
-            w.update().where(self._where(worker)).values(**values, updated_at=self.now)
-        )
+        change = w.update().where(self._where(worker)).values(**values, updated_at=self.now)
+        if not self.connection.execute(change).rowcount:
+            self._ensure(worker)
+            self.connection.execute(change)
 
     def workers(self) -> list[str]:
         """Everyone with a row in this project."""
