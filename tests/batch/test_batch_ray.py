@@ -19,6 +19,11 @@ pytest.importorskip("ray.data", reason="needs the extra 'batch'")
 
 from batch_fakes import SLOW_SIZE, has_magenta, put
 
+pytestmark = pytest.mark.skipif(
+    os.environ.get("PLATEHIDE_TEST_RAY") != "1",
+    reason="starts a Ray cluster, which takes minutes; PLATEHIDE_TEST_RAY=1 runs it",
+)
+
 HERE = Path(__file__).parent
 DRIVER = (
     "import argparse, sys\n"
