@@ -30,7 +30,7 @@ from platehide.types import FloatArray, ImageArray
 SIZES: dict[str, tuple[int, int]] = {"1280x960": (1280, 960), "12MP": (4000, 3000)}
 """Name and size in px of the JPEGs that photos are turned into."""
 QUALITY = 90
-DETECTOR_LONG_SIDE = 640
+DETECTOR_LONG_SIDE = 512
 # Decoders interpolate one pixel beyond the rewritten MCUs, which are at most 16 px.
 _FRINGE_PX = 17
 
