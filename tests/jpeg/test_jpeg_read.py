@@ -48,8 +48,11 @@ def reduced(rgb: ImageArray, size_wh: tuple[int, int]) -> ImageArray:
     return np.asarray(cv2.resize(rgb, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("progressive", [False, True])
+PILLOW_NUMBERS = {"444": 0, "422": 1, "420": 2, "gray": 0}
+KINDS = [(s, False) for s in SAMPLINGS] + [(s, True) for s in PILLOW_NUMBERS]
+
+
+@pytest.mark.parametrize(("sampling", "progressive"), KINDS)
 @pytest.mark.parametrize("divisor", [8, 4, 2])
 def test_overview_is_the_picture_averaged_by_area(
     sampling: str, progressive: bool, divisor: int
@@ -59,10 +62,8 @@ def test_overview_is_the_picture_averaged_by_area(
     rgb[40:120, 60:90] = (230, 30, 30)  # a mirrored or turned picture would show
     if not progressive:
         jpeg = sequential(rgb, sampling, 92)
-    elif sampling in ("440", "411"):
-        pytest.skip("Pillow cannot write it")
     else:
-        number = {"444": 0, "422": 1, "420": 2, "gray": 0}[sampling]
+        number = PILLOW_NUMBERS[sampling]
         mode = "L" if sampling == "gray" else "RGB"
         jpeg = by_pillow(rgb, mode, quality=92, subsampling=number, progressive=True)
     overview = JpegEditor(jpeg).overview(max(size) // divisor)
@@ -72,7 +73,8 @@ def test_overview_is_the_picture_averaged_by_area(
     # Brightness is averaged by area; colour may be stored coarser than the overview shows it.
     ours, theirs = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(int) for p in (overview, expected))
     assert np.abs(ours - theirs).mean() < (4.0 if divisor == 8 else 1.5)
-    assert np.median(np.abs(overview.astype(int) - expected)) <= 3
+    coarse = sampling == "411" and divisor == 8  # one colour for 32 px of width
+    assert np.median(np.abs(overview.astype(int) - expected)) <= (8 if coarse else 3)
     assert np.corrcoef(overview[..., 0].ravel(), expected[..., 0].ravel())[0, 1] > 0.9
 
 
