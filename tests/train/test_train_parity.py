@@ -33,7 +33,7 @@ def test_the_same_photo_gives_the_same_network_input(tmp_path: Path, suffix: str
     ours = stretch(trained, (224, 224)).pixels
     theirs = stretch(served.overview(224), (224, 224)).pixels
     if suffix == ".jpg":  # the reader reduces in the DCT domain; figures are measured through it
-        assert np.abs(ours.astype(int) - theirs).mean() < 1.5
+        assert np.abs(ours.astype(int) - theirs).mean() < 2.5
     else:
         assert np.array_equal(ours, theirs)
     a = fit_long_side(trained, 512)
