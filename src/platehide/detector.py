@@ -13,15 +13,20 @@ import onnxruntime
 from platehide.detection import Findings
 from platehide.errors import WeightsError
 from platehide.model_spec import ModelSpec
-from platehide.pixels import PixelSource
+from platehide.pixels import Closeup, PixelSource
 from platehide.postprocess import merge_group, sigmoid, suppress, tidy_quad, top_candidates
 from platehide.preprocess import fit_long_side, stretch
 from platehide.refine import refine_quads
 from platehide.types import Detection, FloatArray, ImageArray
 from platehide.weights import Weights, load_weights
 
+# A privacy product reports nothing to anyone.
+onnxruntime.disable_telemetry_events()
+
 MAX_CANDIDATES = 300
 MAX_PLATES = 24
+CLOSEUP_SIZE = 256
+"""Long side of the only look at a close-up: its plate is then about 128 px wide."""
 
 
 def make_session(model: bytes, name: str) -> onnxruntime.InferenceSession:
@@ -129,8 +134,9 @@ class OnnxDetector:
 
     def _dense(self, source: PixelSource) -> list[Candidate]:
         width, height = source.size_wh
-        scores, found, scale = self._look(source, self.spec.input_size)
-        if self.spec.coarse_size:
+        closeup = isinstance(source, Closeup)
+        scores, found, scale = self._look(source, CLOSEUP_SIZE if closeup else self.spec.input_size)
+        if self.spec.coarse_size and not closeup:
             # Each look answers for the widths that its training crops showed it.
             limit = self.spec.trained_width / scale
             near, large, _ = self._look(source, self.spec.coarse_size)

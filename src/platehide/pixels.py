@@ -65,6 +65,12 @@ class ArrayPixels:
 
 
 @dataclass(frozen=True)
+class Closeup(ArrayPixels):
+    """A detail in which a plate, if there is one, spans about half of the width: a detector need
+    not magnify it, nor look for smaller ones."""
+
+
+@dataclass(frozen=True)
 class Patch:
     """New pixels for a part of a picture, in displayed pixels.
 

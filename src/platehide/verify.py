@@ -40,7 +40,7 @@ from platehide.geometry import (
     signed_area,
 )
 from platehide.image_io import DEFAULT_MAX_PIXELS
-from platehide.pixels import ArrayPixels, Box, PixelSource
+from platehide.pixels import Box, Closeup, PixelSource
 from platehide.types import Detection, FloatArray, ImageArray
 
 VerifyMode = Literal["full", "fast", "off"]
@@ -266,7 +266,7 @@ def _search_crops(
             if item.frame != frame_index:
                 continue
             box = crop_box(item.covered.painted, frame.size_wh)
-            found = detector.detect(ArrayPixels(np.ascontiguousarray(frame.region(box))), conf)
+            found = detector.detect(Closeup(np.ascontiguousarray(frame.region(box))), conf)
             for plates, certain in ((found.plates, True), (found.doubtful, False)):
                 moved = [Detection(p.quad + box[:2], p.confidence) for p in plates]
                 for rest in _unexplained(moved, covers, worn, frame_index, certain=certain):

@@ -119,7 +119,8 @@ def render(
 
 def _lit(flat: ImageArray, look: PlateLook, white: float) -> ImageArray:
     """``flat`` in the plate's light. The gain acts in linear light; for a pure power law that is
-    a factor on the code values, which needs no conversion of the picture."""
+    a factor on the code values, which needs no conversion of the picture.
+    """
     h, w = flat.shape[:2]
     u = (np.arange(w, dtype=np.float32) + 0.5) / w - 0.5
     v = (np.arange(h, dtype=np.float32) + 0.5) / h - 0.5

@@ -58,7 +58,8 @@ class FlatPlate:
 
     def sized(self, width: float, height: float) -> ImageArray:
         """The flat cover at about ``width`` × ``height`` px, each side reduced by area (so a
-        plate seen from the side does not alias); never enlarged."""
+        plate seen from the side does not alias); never enlarged.
+        """
         level = self.levels[0]
         for smaller in self.levels[1:]:
             if smaller.shape[1] < width or smaller.shape[0] < height:
@@ -157,7 +158,8 @@ def _group_box(vector: str, name: str) -> tuple[str, tuple[float, float, float, 
 @functools.lru_cache(maxsize=32)
 def _art(vector: str, name: str, variant: Variant, scale: float) -> RgbaArray:
     """The group rendered at ``scale`` px a unit. Rendering is dear, setting cheap: the same few
-    pictures serve every shape of plate."""
+    pictures serve every shape of plate.
+    """
     markup, (x, y, w, h) = _group_box(vector, name)
     if variant == "dark":
         markup = re.sub("|".join(_DARK), lambda m: _DARK[m.group(0)], markup)

@@ -194,7 +194,8 @@ def _surroundings(
 def _grain(region: ImageArray, inside: NDArray[np.bool_]) -> float:
     """Noise from the second difference of both axes (Immerkær 1996), by a low quantile so that
     edges and texture do not count; the less of plate and surroundings, as one may be all grille
-    and the other all letters. From the middle 256 × 256 px at full resolution."""
+    and the other all letters. From the middle 256 × 256 px at full resolution.
+    """
     h, w = inside.shape
     if h < 5 or w < 5:
         return 0.0
@@ -211,7 +212,8 @@ def _grain(region: ImageArray, inside: NDArray[np.bool_]) -> float:
 
 def _blur(region: ImageArray, quad: FloatArray) -> float:
     """Blur from the steepest edges: a step of contrast C under a Gaussian of deviation σ has
-    slope C / (σ √(2π)). Measured on a central strip of the plate."""
+    slope C / (σ √(2π)). Measured on a central strip of the plate.
+    """
     x0, y0 = quad.min(axis=0)
     x1, y1 = quad.max(axis=0)
     centre = quad.mean(axis=0)

@@ -21,7 +21,8 @@ _OFFSETS = np.linspace(-0.36, 0.36, 13)
 @dataclass(frozen=True)
 class Shadow:
     """The edge ``normal · (u, v) = offset`` (u, v from −0.5 to 0.5 over the plate); beyond it
-    light is ``ratio`` (< 1) times that before it."""
+    light is ``ratio`` (< 1) times that before it.
+    """
 
     normal: tuple[float, float]
     offset: float

@@ -1,5 +1,6 @@
 """Read a cover design from SVG. The source may come from outside: it is judged before it is
-rendered, so that it opens no other file and costs a bounded amount of time and memory."""
+rendered, so that it opens no other file and costs a bounded amount of time and memory.
+"""
 
 from __future__ import annotations
 
@@ -158,7 +159,8 @@ def _judge_picture(href: str, name: str) -> None:
 
 def _depth(root: ElementTree.Element, limit: int) -> int:
     """How deep elements nest, those reached through references (use, mask, pattern) included;
-    no more than ``limit + 1``."""
+    no more than ``limit + 1``.
+    """
     targets = {e.get("id"): e for e in root.iter() if e.get("id")}
     known: dict[int, int] = {}
     under_way: set[int] = set()

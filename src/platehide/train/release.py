@@ -44,7 +44,8 @@ is untidy. Under 32 px a plate can hardly be read, and what looks like one is of
 @dataclass(frozen=True)
 class Evidence:
     """Candidates over labelled photos: ``features`` ``(n, 3)`` = detector logit, refiner logit,
-    1; ``is_plate`` ``(n,)``; ``wide`` ``(n,)``: a plate of 32 px or more; ``missed`` plates (≥ 32 px) no candidate touched.
+    1; ``is_plate`` ``(n,)``; ``wide`` ``(n,)``: a plate of 32 px or more; ``missed``: plates
+    (≥ 32 px) that no candidate touched.
     """
 
     features: FloatArray
