@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from platehide import PlateHider
+from platehide.cover import CoverOptions
 from platehide.evaluate.dataset import load_records
 from platehide.evaluate.metrics import wilson
 from platehide.formats import open_photo
@@ -73,7 +74,8 @@ def main() -> int:
         r for r in load_records(args.data, args.split) if any(p.width_px >= 48 for p in r.plates)
     ]
     random.Random(0).shuffle(records)
-    hider = PlateHider()
+    # A plain cover: the brand on the default one would be read as characters of its own.
+    hider = PlateHider(cover_options=CoverOptions(style="solid"))
     photos = readable = still = refused = 0
     rows = []
     for record in tqdm(records[: args.limit], unit="photo"):

@@ -49,13 +49,13 @@ def test_three_careful_people_settle_every_photo(site: Any, tmp_path: Path) -> N
 
 
 def test_recompute_gives_what_was_derived_live(site: Any) -> None:
-    project = site.project(photos=8, controls=6)
+    project = site.project(photos=16, controls=14)
     people = [site.person("worker", f"w{i}", (project,)) for i in range(3)]
     bad = site.person("worker", "bot", (project,))
     for person in people:
         person.work(project, most=5)
         site.settle()
-    bad.work(project, answer={"plates": [[[5, 5], [60, 5], [60, 30], [5, 30]]]}, most=8)
+    bad.work(project, answer={"plates": [[[5, 5], [60, 5], [60, 30], [5, 30]]]}, most=30)
     site.settle()
     for person in people:
         person.work(project)
