@@ -27,7 +27,8 @@ def neighbourhood(
     """Full-resolution pixels that ``rectify`` can need, and the offset ``(2,)`` of the region."""
     width, height = source.size_wh
     size = np.ptp(quad, axis=0)
-    reach = (margin * 2.0 * size.max() + 4.0) * np.ones(2)
+    # The crop's corners lie ``margin`` sides beyond the quad; a tilted quad's reach further.
+    reach = margin * 1.3 * size + 0.1 * size.max() + 3.0
     low = np.floor(quad.min(axis=0) - reach).astype(int)
     high = np.ceil(quad.max(axis=0) + reach).astype(int) + 1
     x0, y0 = max(0, min(int(low[0]), width - 1)), max(0, min(int(low[1]), height - 1))

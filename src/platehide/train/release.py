@@ -32,7 +32,7 @@ from platehide.weights import Weights
 COARSE_SIZE = 192
 """Long side of the second look for plates that nearly fill the frame."""
 
-CANDIDATE = 0.15
+CANDIDATE = 0.4
 """Cells below this raw probability are not looked at: true plates lie far above (the card's
 "never proposed" counts what that costs), and every candidate costs a refiner pass."""
 
