@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -236,13 +236,6 @@ def _percentile(values: Sequence[float], q: float) -> float | None:
 def _mean(values: Iterable[float]) -> float | None:
     finite = [v for v in values if math.isfinite(v)]
     return float(np.mean(finite)) if finite else None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Figures of a group of photos; ``values`` is JSON-ready (see docs/metrics.md)."""
-
-    values: dict[str, Any] = field(default_factory=dict)
 
 
 def summarise(photos: Sequence[PhotoOutcome]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from platehide.errors import UsageError, WeightsError
+from platehide.evaluate.gate import GRAPH_LIMIT, STORAGE_LIMIT
 from platehide.model_spec import ModelSpec, RefinerSpec, Thresholds
 from platehide.train.config import TrainConfig, from_dict
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
@@ -152,12 +153,6 @@ def parity(checkpoint: Checkpoint, onnx_bytes: bytes, pictures: np.ndarray) -> P
                 worst = max(worst, float(difference.max()))
                 mean = max(mean, float(difference.mean()))
     return Parity(worst, mean)
-
-
-GRAPH_LIMIT = 1e-3
-"""Worst difference of the float32 graph: the same arithmetic, so only rounding is allowed."""
-STORAGE_LIMIT = 4e-3
-"""Mean difference that float16 storage of (BatchNorm-folded) weights may cost."""
 
 
 def write_file(path: Path, data: bytes) -> str:

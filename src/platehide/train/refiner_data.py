@@ -149,9 +149,6 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
             if all(box_iou(hull_box(coarse), b) < 0.1 for b in boxes):
                 crop, matrix = crop_sample(image, coarse, rng)
                 return RefinerSample(crop, zero, _inverse(matrix), 0)
-            if not len(quads):
-                crop, matrix = crop_sample(image, coarse, rng)
-                return RefinerSample(crop, zero, _inverse(matrix), 0)
         pick = int(rng.integers(len(quads)))
         quad, exact = quads[pick], bool(is_quad[pick])
         coarse = jitter_quad(quad, rng, float(rng.choice([0.25, 0.7, 1.3], p=[0.45, 0.4, 0.15])))
