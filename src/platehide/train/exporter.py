@@ -3,6 +3,9 @@
 Weights are stored as float16 and computed in float32: every large initializer becomes a float16
 constant behind a Cast, which ONNX Runtime folds once when a session is made. That halves the
 files in git and costs nothing per photo.
+
+Every initializer keeps its parameter's name and BatchNorm stays unfolded, so that the released
+file is also what training goes on from (docs/adr/0110-the-model-file-is-the-checkpoint.md).
 """
 
 from __future__ import annotations
@@ -100,8 +103,14 @@ def to_onnx(checkpoint: Checkpoint) -> bytes:
             input_names=["image"],
             output_names=names,
             dynamic_axes=axes,
+            # Names and BatchNorm are kept; ONNX Runtime folds both when it makes a session.
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
         )
     return buffer.getvalue()
+
+
+HALF_SUFFIX = ".f16"
 
 
 def half_storage(model_bytes: bytes) -> bytes:
@@ -115,16 +124,68 @@ def half_storage(model_bytes: bytes) -> bytes:
             continue
         name = initializer.name
         half = np.clip(array, -65504.0, 65504.0).astype(np.float16)
-        graph.initializer[index].CopyFrom(numpy_helper.from_array(half, f"{name}.f16"))
+        graph.initializer[index].CopyFrom(numpy_helper.from_array(half, f"{name}{HALF_SUFFIX}"))
         casts.append(
             helper.make_node(
-                "Cast", [f"{name}.f16"], [name], name=f"{name}.cast", to=TensorProto.FLOAT
+                "Cast", [f"{name}{HALF_SUFFIX}"], [name], name=f"{name}.cast", to=TensorProto.FLOAT
             )
         )
     for position, node in enumerate(casts):
         graph.node.insert(position, node)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def state_of(model_bytes: bytes) -> dict[str, Tensor]:
+    """The torch state that an exported file carries: float32 tensors by parameter name.
+
+    Raises:
+        WeightsError: not an ONNX file.
+    """
+    try:
+        graph = onnx.load_model_from_string(model_bytes).graph
+    except Exception as error:  # protobuf's own classes
+        raise WeightsError(f"not an ONNX file: {error}") from error
+    arrays = {i.name.removesuffix(HALF_SUFFIX): numpy_helper.to_array(i) for i in graph.initializer}
+    state = {
+        name: torch.from_numpy(array.astype(np.float32).copy())
+        for name, array in arrays.items()
+        if array.dtype in (np.float16, np.float32)
+    }
+    # Equal tensors are stored once; the others are Identity nodes under their own names.
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in state:
+            state.setdefault(node.output[0], state[node.input[0]].clone())
+    return state
+
+
+def state_digest(model_bytes: bytes) -> str:
+    """SHA-256 over names and float32 values of the state that a file carries."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state_of(model_bytes).items()):
+        digest.update(name.encode() + b"\0" + tensor.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def load_state(model: nn.Module, model_bytes: bytes, where: str) -> None:
+    """Fill a model with the state that an exported file carries.
+
+    Raises:
+        WeightsError: a tensor is missing or has another shape (weights that were exported before
+            names were kept carry none).
+    """
+    found = state_of(model_bytes)
+    wanted = {k: v for k, v in model.state_dict().items() if v.dtype.is_floating_point}
+    learned = {name for name, _ in model.named_parameters()}
+    # Other buffers are constants that the model's own code sets (and a graph may not need).
+    learned |= {k for k in wanted if k.endswith(("running_mean", "running_var"))}
+    wrong = [k for k in sorted(learned) if k not in found or found[k].shape != wanted[k].shape]
+    if wrong:
+        raise WeightsError(
+            f"{where}: carries no state to train on: {len(wrong)} of {len(learned)} tensors are"
+            f" missing or have another shape, e.g. {wrong[0]}"
+        )
+    model.load_state_dict({k: found[k] for k in learned}, strict=False)
 
 
 @dataclass(frozen=True)
@@ -186,6 +247,7 @@ def export(
         raise UsageError(f"a model is dense or two_head, not {checkpoint.config.task}")
     folder.mkdir(parents=True, exist_ok=True)
     digests: dict[str, str] = {}
+    states: dict[str, str] = {}
     measured: dict[str, dict[str, float]] = {}
 
     def put(file: str, part: Checkpoint, samples: np.ndarray) -> None:
@@ -199,7 +261,9 @@ def export(
         stored = parity(part, data, samples)
         if stored.mean > STORAGE_LIMIT:
             raise WeightsError(f"{file}: float16 storage changes outputs by {stored.mean:.2g}")
+        load_state(build_task(part.config).model, data, file)  # training can go on from it
         measured[file] = {"graph": graph.worst, "storage": stored.mean}
+        states[file] = state_digest(data)
         digests[file] = write_file(folder / file, data)
 
     put("model.onnx", checkpoint, pictures)
@@ -220,7 +284,9 @@ def export(
         data_hash=data_hash,
         git_commit=git_commit,
         created=time.strftime("%Y-%m-%d"),
-        notes={k: v for k, v in (notes or {}).items() if k != "input_size"} | {"parity": measured},
+        notes={k: v for k, v in (notes or {}).items() if k != "input_size"}
+        | ({} if refiner is None else {"refiner_config": refiner[0].config.to_dict()})
+        | {"parity": measured, "state_sha256": states},
     )
     write_file(folder / "spec.json", spec.to_json().encode())
     return spec
