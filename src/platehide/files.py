@@ -76,8 +76,12 @@ def expand_inputs(inputs: Sequence[str], out_dir: str | None = None) -> Inputs:
     folders are followed, but every real folder is read only once, under its own name if it lies
     inside the input. What is named outright or by a glob is taken whatever its extension.
 
+    An input that is the output folder itself is left out too (`photos/*` of the shell names it),
+    unless it is the only one.
+
     Raises:
-        UsageError: an input does not exist, is the output folder, or there is no photo at all.
+        UsageError: an input does not exist, the output folder is the only input, or there is no
+            photo at all.
     """
     out_real = None if out_dir is None else os.path.realpath(out_dir)
     photos: list[Source] = []
@@ -96,6 +100,8 @@ def expand_inputs(inputs: Sequence[str], out_dir: str | None = None) -> Inputs:
             raise UsageError("an input name is empty")
         if os.path.isdir(name):
             if out_real is not None and os.path.realpath(name) == out_real:
+                if len(inputs) > 1:
+                    continue
                 raise UsageError(f"{printable(name)} is the output folder; photos are not replaced")
             add_folder(name, "")
         elif os.path.lexists(name):
@@ -305,8 +311,31 @@ def _part_name(folder: str | Path) -> Path:
     return Path(folder) / f"{_PART_PREFIX}{os.getpid()}-{number}{_PART_SUFFIX}"
 
 
+def is_stream(path: str | Path) -> bool:
+    """True for a pipe or a device (``/dev/stdout``, ``/dev/null``), which cannot be replaced."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def write_result(path: str | Path, data: bytes) -> None:
+    """Write a file that the user named: as ``write_whole``, but to where a link leads, and into
+    a pipe or a device instead of replacing it.
+    """
+    if is_stream(path):
+        with open(path, "wb") as stream:  # noqa: PTH123
+            stream.write(data)
+        return
+    write_whole(os.path.realpath(path), data)
+
+
 def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it and rename: it appears whole or not at all."""
+    """Write a file under a temporary name beside it and rename: it appears whole or not at all.
+
+    A link of that name is replaced, not followed: it may lead to the input.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = _part_name(target.parent)

@@ -79,6 +79,7 @@ class PhotoTask:
         path: file to read; also the name in the report.
         output: where it goes before a change of format; ``None`` to detect only.
         jpeg_name_taken: ``output`` + ".jpg" belongs to another input.
+        old_output: what an earlier run wrote for it, which goes unless it is written again.
         attempt: how many workers have died over it.
     """
 
@@ -86,6 +87,7 @@ class PhotoTask:
     path: str
     output: str | None
     jpeg_name_taken: bool = False
+    old_output: str | None = None
     attempt: int = 0
 
 
@@ -115,10 +117,12 @@ def hide_file(hider: Hider, task: PhotoTask, *, audit: bool = False) -> dict[str
     """
     assert task.output is not None
     row = _hide_file(hider, task, task.output, audit)
-    if row["output"] is None:
-        for name in {task.output, planned_name(task.output)}:
-            with suppress(OSError):
-                os.unlink(name)
+    stale = {task.output, planned_name(task.output)} if row["output"] is None else set()
+    if task.old_output is not None and task.old_output != row["output"]:
+        stale.add(task.old_output)  # as `a.jpg.jpg`, when `a.jpg` was a HEIC file until now
+    for name in stale:
+        with suppress(OSError):
+            os.unlink(name)
     return row
 
 

@@ -26,9 +26,12 @@ class PhotoRun:
 
     Raises:
         UsageError: the handler cannot be made (no such model, a bad cover, damaged weights).
+
+    The stopper's signal ends the start too; ``rows`` yields nothing then.
     """
 
-    def __init__(self, factory: Factory, workers: int) -> None:
+    def __init__(self, factory: Factory, workers: int, stopper: Stopper) -> None:
+        self._stopper = stopper
         self._pool: Pool | None = None
         self._handler: Handler | None = None
         try:
@@ -38,12 +41,12 @@ class PhotoRun:
                 self.model = self._handler.model
             else:
                 pool = Pool(factory, workers)
-                pool.start()
+                pool.start(stopper)
                 self._pool, self.model = pool, pool.model
         except WeightsError as error:
             raise UsageError(str(error)) from error
 
-    def rows(self, tasks: Iterable[PhotoTask], stopper: Stopper) -> Iterator[tuple[PhotoTask, Any]]:
+    def rows(self, tasks: Iterable[PhotoTask]) -> Iterator[tuple[PhotoTask, Any]]:
         """Yield (task, what the handler made of it) as photos are finished.
 
         A photo whose worker dies is tried once more; when that one dies too, what comes is a
@@ -51,20 +54,20 @@ class PhotoRun:
         """
         if self._handler is not None:
             for task in tasks:
-                if stopper.stopping:
+                if self._stopper.stopping:
                     return
                 for value in self._handler.work(task, lambda part: None):
                     yield task, value
             return
         assert self._pool is not None
-        for event in self._pool.run(tasks, stopper):
+        for event in self._pool.run(tasks, self._stopper):
             task = event.task
             if event.kind == "item":
                 yield task, event.value
             elif event.kind == "died":
                 if task.output is not None:
                     remove_leftovers([os.path.dirname(task.output) or "."])
-                if task.attempt == 0 and not event.overdue and not stopper.stopping:
+                if task.attempt == 0 and not event.overdue and not self._stopper.stopping:
                     self._pool.again(dataclasses.replace(task, attempt=1))
                 else:
                     yield task, failed_row(task.path, self.model, "worker_died", event.reason)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
+_LOG_SECONDS = 10.0
+
 
 class Progress:
     """Counts photos.
 
-    On a terminal the bar moves; in a log it prints a line every ten seconds and at the end.
+    On a terminal the bar moves; in a log it is a line every ten seconds and one at the end.
     """
 
     def __init__(self, total: int | None, *, quiet: bool = False, stream: TextIO | None = None):
         self._stream = stream or sys.stderr
         terminal = self._stream.isatty()
+        self._log = not terminal and not quiet
+        self._logged = time.monotonic()
         known = (
             "{l_bar}{bar}| {n_fmt}/{total_fmt} "
             "[{elapsed}, {rate_noinv_fmt}, ETA {remaining}{postfix}]"
@@ -27,8 +32,8 @@ class Progress:
             file=self._stream,
             disable=quiet,
             unit=" photos",
-            mininterval=0.2 if terminal else 10.0,
-            maxinterval=10.0,
+            mininterval=0.2,
+            delay=0.0 if terminal else float("inf"),  # in a log we print what it would show
             ncols=None if terminal else 150,
             dynamic_ncols=terminal,
             bar_format=known if total is not None else None,
@@ -37,6 +42,8 @@ class Progress:
     def advance(self, count: int = 1) -> None:
         """Count photos as done."""
         self._bar.update(count)
+        if self._log and time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._log_line()
 
     def shrink(self, count: int) -> None:
         """Take photos off the total that turn out to need nothing."""
@@ -49,12 +56,20 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Print a line without disturbing the bar."""
-        self._bar.clear()
+        if not self._log:
+            self._bar.clear()
         print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Leave the last state on the screen."""
+        if self._log:
+            self._log_line()
+            self._log = False
         self._bar.close()
+
+    def _log_line(self) -> None:
+        self._logged = time.monotonic()
+        print(str(self._bar).strip(), file=self._stream, flush=True)
 
     def __enter__(self) -> Progress:
         return self

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from platehide.errors import PlateHideError, UsageError
-from platehide.files import printable
+from platehide.files import is_stream, printable
 
 FINISHED = frozenset(("hidden", "none"))
 """Statuses of photos that were written."""
@@ -52,7 +52,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
     Raises:
         UsageError: the file is something else than a report; it is not overwritten then.
     """
-    if not path.exists():
+    if not path.exists() or is_stream(path):
         return
     bad: int | None = None
     try:
@@ -78,6 +78,14 @@ def read_rows(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
     raise UsageError(f"{printable(str(path))} exists and is not a report (line {bad})")
 
 
+def is_report(path: Path) -> bool:
+    """True for a file with rows of an earlier run."""
+    try:
+        return next(read_rows(path), None) is not None
+    except UsageError:
+        return False
+
+
 def old_rows(path: Path) -> dict[str, OldRow]:
     """The last row of each photo of an existing report; empty where there is none."""
     return {
@@ -92,7 +100,8 @@ class ReportFile:
     """Appends rows; what a run takes over from an earlier report is decided by ``keep``.
 
     The old report is replaced in one step, so that it is never half there. Rows are written as
-    whole lines at once; a line that did not fit on the disk is taken back.
+    whole lines at once; a line that did not fit on the disk is taken back. A pipe or a device
+    (`/dev/stdout`) just gets the new rows.
 
     Raises:
         UsageError: the file cannot be written, or another run is writing it.
@@ -100,6 +109,13 @@ class ReportFile:
 
     def __init__(self, path: Path, keep: Callable[[str, int], bool]) -> None:
         self.path = path
+        if is_stream(path):
+            try:
+                self._file = path.open("wb", buffering=0)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+            return
+        path = Path(os.path.realpath(path))  # a link stays a link
         part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,9 +130,7 @@ class ReportFile:
             self._file = path.open("ab", buffering=0)
             _lock(self._file.fileno(), path)
         except OSError as error:
-            raise UsageError(
-                f"cannot write the report {printable(str(path))}: {error.strerror or error}"
-            ) from error
+            raise _unwritable(path, error) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -128,7 +142,7 @@ class ReportFile:
             PlateHideError: the row could not be written; nothing of it stays.
         """
         data = to_line(row).encode("utf-8")
-        before = os.fstat(self._file.fileno()).st_size
+        before = os.fstat(self._file.fileno()).st_size  # 0 for a stream, which is not cut
         try:
             if self._file.write(data) != len(data):
                 raise OSError(28, "No space left on device")
@@ -154,6 +168,10 @@ class ReportFile:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write the report {printable(str(path))}: {error.strerror or error}")
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -12,13 +12,16 @@ import functools
 import itertools
 import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -73,6 +76,11 @@ class Stopper:
     def stopping(self) -> bool:
         """True once a signal came."""
         return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What a program that was ended by the signal exits with."""
+        return 128 + (self.signal or 0)
 
     @contextmanager
     def catching(self) -> Iterator[Stopper]:
@@ -156,13 +164,13 @@ class Pool:
         self._numbers = itertools.count()
         self._failed_starts = 0
 
-    def start(self) -> None:
-        """Start all workers and wait for the first to be ready."""
+    def start(self, stopper: Stopper | None = None) -> None:
+        """Start all workers and wait for the first to be ready, or for the stopper's signal."""
         try:
             for _ in range(self._size):
                 self._spawn()
             deadline = time.monotonic() + _READY_SECONDS
-            while not self.model:
+            while not self.model and not (stopper is not None and stopper.stopping):
                 for _ in self._listen(1.0):
                     pass
                 if time.monotonic() > deadline:
@@ -245,7 +253,8 @@ class Pool:
         kept = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
         try:
-            process.start()
+            with _signals_held():
+                process.start()
         finally:
             for name, value in kept.items():
                 if value is None:
@@ -345,6 +354,37 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait meanwhile; a process that is started here is born deaf to them.
+
+    A terminal sends Ctrl-C to the whole group. A worker that is still importing would die of it
+    with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Started by the first process otherwise, which lets the signals through again as it does so.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _receive(pipe: Connection, tasks: queue.SimpleQueue[Any]) -> None:
+    """Take tasks off the pipe as they come, so that the driver never waits for room in it: a
+    driver that waits reads no results, and a worker then waits to get rid of its own.
+    """
+    try:
+        with suppress(EOFError, OSError):
+            while True:
+                tasks.put(pipe.recv())
+    finally:
+        tasks.put(None)
+
+
 def _say_begin(pipe: Connection, number: int, part: int) -> None:
     pipe.send(("begin", number, part))
 
@@ -357,13 +397,16 @@ def _worker_main(pipe: Connection, factory: Factory, parent: int) -> None:
     try:
         one_thread()
         handler = factory()
-        pipe.send(("ready", handler.model))
     except PlateHideError as error:
-        pipe.send(("refused", error.code, str(error)))
+        with suppress(OSError):
+            pipe.send(("refused", error.code, str(error)))
         return
-    with suppress(EOFError, OSError):
-        while True:
-            number, task = pipe.recv()
+    with suppress(OSError):  # the driver has ended
+        pipe.send(("ready", handler.model))
+        tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
+        while (given := tasks.get()) is not None:
+            number, task = given
             begin = functools.partial(_say_begin, pipe, number)
             for value in handler.work(task, begin):
                 pipe.send(("item", number, value))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,28 @@ def test_usage(source: Path) -> None:
         with pytest.raises(UsageError):
             detect(*arguments)
     assert photo.read_bytes() == before
+
+
+def test_interrupted_leaves_no_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from platehide.work import Stopper
+
+    monkeypatch.setattr(Stopper, "stopping", True)
+    monkeypatch.setattr(Stopper, "exit_code", 130)
+    out = source.parent / "found.jsonl"
+    assert detect(source, "-o", out) == 130
+    assert not out.exists()
+
+
+def test_the_output_may_be_a_pipe_and_not_a_link_to_a_photo(source: Path) -> None:
+    link = source.parent / "link"
+    link.symlink_to(source / "a.jpg")
+    with pytest.raises(UsageError):
+        detect(source, "-o", link)
+    pipe = source.parent / "pipe"
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert detect(source, "-o", pipe) == 0
+    reader.join(60)
+    assert len(got[0].splitlines()) == 3

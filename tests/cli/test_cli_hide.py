@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -123,6 +124,66 @@ def test_links_in_circles_and_to_other_folders(tmp_path: Path) -> None:
     (tmp_path / "in/other").symlink_to(tmp_path / "elsewhere")
     assert hide(tmp_path / "in", "-o", tmp_path / "out") == 0
     assert tree(tmp_path / "out") == ["other/b.jpg", "sub/a.jpg"]
+
+
+def test_the_shells_star_names_the_output_folder_and_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(Path("in/a.jpg"))
+    for _ in range(2):
+        named = sorted(map(str, Path("in").iterdir()))
+        assert hide(*named, "-o", "in/out", "--report", "in/r.jsonl") == 0
+        assert tree(Path("in")) == ["a.jpg", "out/a.jpg", "r.jsonl"]
+        assert hide("in/*", "-o", "in/out", "--report", "in/r.jsonl") == 0
+    assert sorted(rows(Path("in/r.jsonl"))) == ["a.jpg"]
+    with pytest.raises(UsageError):
+        hide("in/r.jsonl", "-o", "in/out", "--report", "in/r.jsonl")
+    with pytest.raises(UsageError):
+        hide("in/out", "-o", "in/out")
+
+
+def test_links_and_streams_are_written_to_not_replaced(tmp_path: Path) -> None:
+    put(tmp_path / "in/a.jpg")
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    for _ in range(2):
+        assert (
+            hide(tmp_path / "in", "-o", tmp_path / "out", "--report", tmp_path / "link.jsonl") == 0
+        )
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert sorted(rows(tmp_path / "real.jsonl")) == ["a.jpg"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert hide(tmp_path / "in", "-o", tmp_path / "out", "--report", pipe, "--overwrite") == 0
+    reader.join(60)
+    assert json.loads(got[0])["status"] == "hidden"
+    assert not pipe.is_file()
+    # A link in the output folder is replaced: it may lead to the photo itself.
+    photo = (tmp_path / "in/a.jpg").read_bytes()
+    (tmp_path / "out2").mkdir()
+    (tmp_path / "out2/a.jpg").symlink_to(tmp_path / "in/a.jpg")
+    assert hide(tmp_path / "in", "-o", tmp_path / "out2") == 0
+    assert (tmp_path / "in/a.jpg").read_bytes() == photo
+    assert not (tmp_path / "out2/a.jpg").is_symlink()
+
+
+def test_an_output_under_another_name_goes_too(tmp_path: Path) -> None:
+    """A file named .jpg that holds AVIF becomes .jpg.jpg; as a JPEG it is .jpg."""
+    out, report = tmp_path / "out", tmp_path / "r.jsonl"
+    put(tmp_path / "in/a.jpg", fmt="AVIF")
+    assert hide(tmp_path / "in", "-o", out, "--report", report) == 0
+    assert tree(out) == ["a.jpg.jpg"]
+    put(tmp_path / "in/a.jpg")
+    assert hide(tmp_path / "in", "-o", out, "--report", report, "--overwrite") == 0
+    assert tree(out) == ["a.jpg"]
+    put(tmp_path / "in/a.jpg", fmt="AVIF")
+    assert hide(tmp_path / "in", "-o", out, "--report", report, "--overwrite") == 0
+    put(tmp_path / "in/a.jpg", "doubt", fmt="AVIF")
+    assert hide(tmp_path / "in", "-o", out, "--report", report, "--overwrite") == 1
+    assert tree(out) == []
 
 
 def test_globs_keep_the_path_below_their_fixed_part(
@@ -318,6 +379,53 @@ def test_an_interrupt_leaves_whole_files_and_a_valid_report(tmp_path: Path, work
     assert sorted(found) == tree(out)
     for name in found:
         assert not has_magenta((out / name).read_bytes())
+
+
+def test_results_larger_than_a_pipe_do_not_block(tmp_path: Path) -> None:
+    """Tasks and results of several times what a pipe holds, in both directions at once."""
+    from platehide.work import Pool
+
+    with Pool(_Echo, 1) as pool:
+        events = list(pool.run(bytes([n]) * 1_000_000 for n in range(6)))
+    assert [len(e.value) for e in events if e.kind == "item"] == [250_000] * 24
+
+
+class _Echo:
+    model = "echo@1"
+
+    def work(self, task: bytes, begin: Any) -> Any:
+        begin(0)
+        for n in range(4):
+            yield task[n::4]
+
+
+def test_ctrl_c_while_the_workers_start_is_quiet(tmp_path: Path) -> None:
+    """The signal goes to the whole group, as from a terminal."""
+    for n in range(8):
+        put(tmp_path / f"in/{n}.jpg", seed=n)
+    code = (
+        "import os, signal, sys\n"
+        "from platehide import work\n"
+        "start = work.Pool._spawn\n"
+        "def spawn(self):\n"
+        "    start(self)\n"
+        "    os.killpg(os.getpgid(0), signal.SIGINT) if len(self._workers) == 2 else None\n"
+        "work.Pool._spawn = spawn\n"
+        "from platehide.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["hide", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--workers", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "8 photos left" in done.stderr
 
 
 class _Stream:

@@ -147,9 +147,8 @@ class _Job:
             stack.enter_context(self.stopper.catching())
             spool = Spool(self.state.grouping, self.state.shards or None, self.options.spool)
             stack.callback(spool.close)
-            self._list(spool)
-            if self.stopper.signal is not None:
-                return 128 + self.stopper.signal
+            if not self._list(spool):
+                return self.stopper.exit_code
             self.state = dataclasses.replace(self.state, shards=spool.shards)
             if spool.count == 0:
                 raise UsageError(f"no photos found in {printable(self.source.url)}")
@@ -157,6 +156,8 @@ class _Job:
                 return self._dry_run(spool)
             engine = self._engine(spool.count)
             stack.callback(engine.close)
+            if self.stopper.stopping:
+                return self.stopper.exit_code
             self._begin(engine)
             stack.callback(self.manifest.close)
             progress = stack.enter_context(Progress(spool.count, quiet=self.options.quiet))
@@ -170,7 +171,8 @@ class _Job:
         store = self.source.store
         return store.unreadable if isinstance(store, LocalStore) else []
 
-    def _list(self, spool: Spool) -> None:
+    def _list(self, spool: Spool) -> bool:
+        """True when all is listed, False when the run was stopped before."""
         with Progress(None, quiet=self.options.quiet) as progress:
             progress.note("listing")
             shown = 0
@@ -178,7 +180,8 @@ class _Job:
                 progress.advance(count - shown)
                 shown = count
                 if self.stopper.stopping:
-                    return
+                    return False
+        return True
 
     def _plan(self, spool: Spool, shard: int) -> ShardPlan:
         rows = self.manifest.load(shard, RowFacts.of).rows
@@ -226,7 +229,7 @@ class _Job:
         workers = min(options.workers or usable_cores(), max(1, photos))
         pause = workers / options.limit_rate if options.limit_rate else 0.0
         settings = dataclasses.replace(settings, seconds_a_photo=pause)
-        return ProcessEngine(settings, self.make, workers, died=self._tidy)
+        return ProcessEngine(settings, self.make, workers, stopper=self.stopper, died=self._tidy)
 
     def _tidy(self, unit: Unit) -> None:
         self.destination.tidy(photo.entry.key for photo in unit.photos)
@@ -336,9 +339,9 @@ class _Job:
         rate = done / max(1e-9, seconds)
         print(f"this run: {done} photos in {seconds:.1f} s, {rate:.2f} photos/s")
         self._sheet()
-        if self.stopper.signal is not None:
+        if self.stopper.stopping:
             print(f"{PROG}: interrupted; --resume goes on", file=sys.stderr)
-            return 128 + self.stopper.signal
+            return self.stopper.exit_code
         return 1 if self.summary.failed or self._unreadable() else 0
 
     def _sheet(self) -> None:

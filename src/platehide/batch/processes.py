@@ -37,13 +37,14 @@ class ProcessEngine:
         make: HiderFactory,
         workers: int,
         *,
+        stopper: Stopper | None = None,
         died: Callable[[Unit], None] = lambda unit: None,
     ) -> None:
         self._pool = Pool(functools.partial(make_worker, settings, make), workers)
         self._died = died
         self._source = settings.source
         try:
-            self._pool.start()
+            self._pool.start(stopper)
         except WeightsError as error:
             raise UsageError(str(error)) from error
         self.model = self._pool.model

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from platehide.cli import EXIT_FAILED, EXIT_OK
 from platehide.cli.options import add_model_options, count
 from platehide.errors import PlateHideError, UsageError, WeightsError
-from platehide.files import byte_limit, expand_inputs, printable, write_whole
+from platehide.files import byte_limit, expand_inputs, printable, write_result
 from platehide.geometry import area, hull_box
 from platehide.jobs import (
     DetectWorker,
@@ -87,14 +87,14 @@ def detect(args: argparse.Namespace, make: HiderFactory) -> int:
         if args.inputs != ["-"]:
             raise UsageError("- (standard input) cannot be mixed with other inputs")
         found = _detect_stdin(settings, make, with_size)
-        _write(args, [found])
+        _write(args, [found], Stopper())
         if found[0]["status"] == "error":
             print(_failure(found[0]), file=sys.stderr)
             return EXIT_FAILED
         return EXIT_OK
     inputs = expand_inputs(args.inputs)
-    if args.output is not None and any(
-        Path(args.output).absolute() == Path(photo.path).absolute() for photo in inputs.photos
+    if args.output is not None and os.path.realpath(args.output) in (
+        os.path.realpath(photo.path) for photo in inputs.photos
     ):
         raise UsageError(f"the output {printable(args.output)} would replace a photo")
     tasks = [PhotoTask(i, photo.path, None) for i, photo in enumerate(inputs.photos)]
@@ -104,7 +104,7 @@ def detect(args: argparse.Namespace, make: HiderFactory) -> int:
     with ExitStack() as stack:
         stack.enter_context(stopper.catching())
         photo_run = stack.enter_context(
-            PhotoRun(functools.partial(make_worker, settings, make, with_size), workers)
+            PhotoRun(functools.partial(make_worker, settings, make, with_size), workers, stopper)
         )
         progress = stack.enter_context(
             Progress(len(tasks), quiet=args.quiet or (args.output is None and sys.stdout.isatty()))
@@ -114,17 +114,17 @@ def detect(args: argparse.Namespace, make: HiderFactory) -> int:
 
         def watched() -> Iterator[Found]:
             nonlocal failed
-            for row, size in _in_order(photo_run.rows(tasks, stopper)):
+            for row, size in _in_order(photo_run.rows(tasks)):
                 if row["status"] == "error":
                     failed += 1
                     progress.line(_failure(row))
                 progress.advance()
                 yield row, size
 
-        _write(args, watched())
-    if stopper.signal is not None:
+        _write(args, watched(), stopper)
+    if stopper.stopping:
         print(f"{_PROG}: interrupted", file=sys.stderr)
-        return 128 + stopper.signal
+        return stopper.exit_code
     return EXIT_FAILED if failed else EXIT_OK
 
 
@@ -156,15 +156,19 @@ def _detect_stdin(settings: HideSettings, make: HiderFactory, with_size: bool) -
     return detect_file(hider, "-", data=data, with_size=with_size)
 
 
-def _write(args: argparse.Namespace, found: Iterable[Found]) -> None:
-    """Write all results; a file appears whole, standard output gets lines as they come."""
+def _write(args: argparse.Namespace, found: Iterable[Found], stopper: Stopper) -> None:
+    """Write all results; standard output gets lines as they come, a file appears when all is
+    done, and not at all when the run is interrupted.
+    """
     lines = {"jsonl": _jsonl, "table": _table, "coco": _coco}[args.format](found)
     if args.output is None:
         _print_all(lines, sys.stdout)
         return
     data = "".join(lines).encode("utf-8", "backslashreplace")
+    if stopper.stopping:
+        return
     try:
-        write_whole(args.output, data)
+        write_result(args.output, data)
     except OSError as error:
         raise UsageError(
             f"cannot write {printable(args.output)}: {error.strerror or error}"

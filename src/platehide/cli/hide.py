@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import filecmp
 import functools
 import os
@@ -13,6 +14,7 @@ import stat
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,14 @@ from platehide.files import (
 from platehide.jobs import HiderFactory, HideSettings, HideWorker, PhotoTask, failed_row, make_hider
 from platehide.photo_run import PhotoRun, default_workers
 from platehide.progress import Progress
-from platehide.report_file import FINISHED, OldRow, ReportFile, old_rows, photo_key
+from platehide.report_file import (
+    FINISHED,
+    OldRow,
+    ReportFile,
+    is_report,
+    old_rows,
+    photo_key,
+)
 from platehide.work import Stopper, one_thread
 
 _PROG = "platehide hide"
@@ -84,9 +93,9 @@ def hide(args: argparse.Namespace, make: HiderFactory) -> int:
         return _hide_stdin(args, settings, make)
     if args.output is None:
         raise UsageError("-o OUT_DIR is missing")
-    inputs = expand_inputs(args.inputs, args.output)
-    taken = check_outputs(inputs.photos, args.output)
     report = None if args.report is None else Path(args.report)
+    inputs = _without_report(expand_inputs(args.inputs, args.output), report)
+    taken = check_outputs(inputs.photos, args.output)
     _check_report_place(report, inputs, args.output, taken)
     old = {} if report is None else old_rows(report)
     todo, finished = _plan(inputs, args.output, old, report is not None, args.overwrite)
@@ -96,29 +105,34 @@ def hide(args: argparse.Namespace, make: HiderFactory) -> int:
             photo.path,
             os.path.join(args.output, photo.relative),
             jpeg_name_taken=photo.relative + ".jpg" in taken,
+            old_output=_own_output(photo, args.output, old.get(photo_key(photo.path)), taken),
         )
         for index, photo in enumerate(todo)
     ]
+    folders = {os.path.dirname(str(task.output)) for task in tasks}
     workers = min(args.workers or default_workers(len(tasks)), max(1, len(tasks)))
     started = time.monotonic()
     counts: Counter[str] = Counter()
     stopper = Stopper()
     with ExitStack() as stack:
         stack.enter_context(stopper.catching())
+        stack.callback(_tidy_after_a_stop, folders, stopper)  # when the workers have ended
         # Everything that can be wrong with model and cover shows before anything is written.
         photo_run = (
-            stack.enter_context(PhotoRun(functools.partial(make_worker, settings, make), workers))
+            stack.enter_context(
+                PhotoRun(functools.partial(make_worker, settings, make), workers, stopper)
+            )
             if tasks
             else None
         )
         make_out_dir(args.output)
-        remove_leftovers({os.path.dirname(str(task.output)) for task in tasks})
+        remove_leftovers(folders)
         redone = {photo_key(photo.path) for photo in todo}
         file = _open_report(report, old, redone, stack)
         progress = stack.enter_context(Progress(len(tasks), quiet=args.quiet))
         for path, reason in inputs.unreadable:
             progress.line(f"{_PROG}: {printable(path)}: cannot be read: {reason}")
-        for _, row in photo_run.rows(tasks, stopper) if photo_run else ():
+        for _, row in photo_run.rows(tasks) if photo_run else ():
             if file is not None:
                 file.add(row)
             counts[row["status"]] += 1
@@ -134,12 +148,45 @@ def hide(args: argparse.Namespace, make: HiderFactory) -> int:
                 f"{_PROG}: {changed} finished photos have changed since; --overwrite redoes them",
                 file=sys.stderr,
             )
-    if stopper.signal is not None:
+    if stopper.stopping:
         left = len(tasks) - counts.total()
         print(f"{_PROG}: interrupted, {left} photos left; a rerun goes on", file=sys.stderr)
-        return 128 + stopper.signal
+        return stopper.exit_code
     failed = counts["unsure"] + counts["error"] + len(inputs.unreadable)
     return EXIT_FAILED if failed else EXIT_OK
+
+
+def _tidy_after_a_stop(folders: Iterable[str], stopper: Stopper) -> None:
+    """A second Ctrl-C ends workers in the middle of a file."""
+    if stopper.stopping:
+        remove_leftovers(folders)
+
+
+def _without_report(inputs: Inputs, report: Path | None) -> Inputs:
+    """A rerun with `photos/*` meets the report of the first run: it is no photo.
+
+    Raises:
+        UsageError: nothing else was named.
+    """
+    if report is None or not is_report(report):
+        return inputs
+    place = os.path.realpath(report)
+    photos = tuple(p for p in inputs.photos if os.path.realpath(p.path) != place)
+    if not photos:
+        raise UsageError("no photos found: the only input is the report")
+    return dataclasses.replace(inputs, photos=photos)
+
+
+def _own_output(
+    photo: Source, out_dir: str, row: OldRow | None, taken: frozenset[str]
+) -> str | None:
+    """What an earlier run wrote for a photo, where no other input of this run owns that name."""
+    if row is None or row.output is None:
+        return None
+    base = os.path.join(out_dir, photo.relative)
+    longer = photo.relative + ".jpg"
+    names = {base, planned_name(base)} | ({base + ".jpg"} if longer not in taken else set())
+    return row.output if os.path.abspath(row.output) in map(os.path.abspath, names) else None
 
 
 def _open_report(
