@@ -108,6 +108,12 @@ class OnnxDetector:
             return self._two_head(source)
         return self._dense(source)
 
+    def refine(self, source: PixelSource, quads: Sequence[FloatArray]) -> list[FloatArray]:
+        """Refine coarse quads ``(4, 2)`` in photo px that somebody else found."""
+        if self._refiner is None or self.spec.refiner is None:
+            return list(quads)
+        return refine_quads(source, quads, self.spec.refiner, self._run_refiner)[0]
+
     def _two_head(self, source: PixelSource) -> list[Candidate]:
         size = self.spec.input_size
         width, height = source.size_wh
@@ -119,11 +125,13 @@ class OnnxDetector:
         logit = float(presence[0, 1] - presence[0, 0])
         return [Candidate(quad, logit, 0.0)]
 
-    def _look(self, source: PixelSource, long_side: int) -> tuple[FloatArray, FloatArray, float]:
-        """One pass of the dense network: scores ``(k,)``, quads ``(k, 4, 2)`` in photo px, and
-        the network px of one photo px."""
-        width, height = source.size_wh
-        view = source.overview(long_side)
+    def _look(
+        self, view: ImageArray, size_wh: tuple[int, int], long_side: int
+    ) -> tuple[FloatArray, FloatArray, float]:
+        """One pass of the dense network over ``view``, a picture of the whole photo of size
+        ``size_wh``: scores ``(k,)``, quads ``(k, 4, 2)`` in photo px, and the network px of one
+        photo px."""
+        width, height = size_wh
         image = fit_long_side(view, long_side)
         to_photo = np.array([width / view.shape[1], height / view.shape[0]]) / image.scale_xy
         logits, quads = self._net.run(None, {"image": image.pixels[None]})
@@ -135,11 +143,14 @@ class OnnxDetector:
     def _dense(self, source: PixelSource) -> list[Candidate]:
         width, height = source.size_wh
         closeup = isinstance(source, Closeup)
-        scores, found, scale = self._look(source, CLOSEUP_SIZE if closeup else self.spec.input_size)
+        long_side = CLOSEUP_SIZE if closeup else self.spec.input_size
+        # One reduced picture serves both looks: for a JPEG, each one asked for is a decode.
+        view = source.overview(long_side)
+        scores, found, scale = self._look(view, source.size_wh, long_side)
         if self.spec.coarse_size and not closeup:
             # Each look answers for the widths that its training crops showed it.
             limit = self.spec.trained_width / scale
-            near, large, _ = self._look(source, self.spec.coarse_size)
+            near, large, _ = self._look(view, source.size_wh, self.spec.coarse_size)
             fine = np.ptp(found[:, :, 0], axis=1) < limit
             wide = np.ptp(large[:, :, 0], axis=1) >= 0.6 * limit
             scores = np.concatenate([scores[fine], near[wide]])

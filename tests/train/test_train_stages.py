@@ -59,6 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(name: str, **values: object) -> list[str]:
     """Command line of a run of two small steps."""
     settings = {"steps": 2, "batch_size": 2, "workers": 0, "bf16": False, "pretrained": "none"}
+    settings |= {"pseudo_quads": "", "hard_negatives": ""}
     settings |= {"validate_every": 2, "validate_photos": 2, "freeze_early": False, "threads": 1}
     settings |= values
     pairs = [f"{k}={json.dumps(v)}" for k, v in settings.items()]

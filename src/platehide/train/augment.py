@@ -45,6 +45,14 @@ def random_view(
     return np.asarray(shift(x, y) @ turn @ warp @ shift(-x, -y))
 
 
+def upright_stretch(rng: np.random.Generator, centre: FloatArray) -> FloatArray:
+    """A random stretch of x against y (σ 12 % each way) about ``centre`` ``(2,)``: the only change
+    of shape after which a plate's upright box is still its box."""
+    ratio = float(np.exp(rng.normal(0.0, 0.12)))
+    x, y = float(centre[0]), float(centre[1])
+    return np.asarray(shift(x, y) @ np.diag([ratio, 1.0 / ratio, 1.0]) @ shift(-x, -y))
+
+
 def mirror(width: float) -> FloatArray:
     """Homography ``(3, 3)`` of a horizontal flip of a picture ``width`` px wide."""
     return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])

@@ -164,25 +164,31 @@ def refiner_loss(
 ) -> dict[str, Tensor]:
     """Smooth L1 over corners in units of the plate's side, hull loss for boxes, plate or not.
 
+    Errors along the plate count √aspect times: the corner error is told in plate heights, the
+    covered share in parts of each side; this lies between the two.
+
     Args:
         corners: ``(B, 4, 2)`` crop px. logit: ``(B,)``. inner_wh: ``(2,)`` px of the coarse quad
             in the crop.
-        targets: ``target`` ``(B, 4, 2)``, ``to_photo`` ``(B, 3, 3)``, ``kind`` ``(B,)``
-            (see ``RefinerSample``).
+        targets: ``target`` ``(B, 4, 2)``, ``to_photo`` ``(B, 3, 3)``, ``kind``, ``weight`` and
+            ``aspect`` ``(B,)`` (see ``RefinerSample``).
     """
     kind, target = targets["kind"], targets["target"]
     is_plate = (kind > 0).to(torch.float32)
     plate = functional.binary_cross_entropy_with_logits(logit, is_plate)
     corner = corners.new_zeros(())
     exact, boxed = kind == 1, kind == 2
-    beta = 0.02
+    beta = 0.01
+    along = targets["aspect"].clamp(1.0, 5.0).sqrt()
+    unit = torch.stack([along, torch.ones_like(along)], dim=1)
     if exact.any():
         error = functional.smooth_l1_loss(
             corners[exact] / inner_wh, target[exact] / inner_wh, beta=beta, reduction="none"
         )
         outward = corners.new_tensor(OUTWARD)
         error = leaning(error, corners[exact] - target[exact], outward)
-        corner = corner + error.mean((1, 2)).sum() * 2.0
+        error = (error * unit[exact][:, None]).clamp(max=2.0)
+        corner = corner + (error.mean((1, 2)) * targets["weight"][exact]).sum()
     if boxed.any():
         points = corners[boxed]
         ones = points.new_ones((*points.shape[:2], 1))
@@ -191,11 +197,13 @@ def refiner_loss(
         low, high = target[boxed].amin(1), target[boxed].amax(1)
         size = (high - low).clamp(min=2.0)
         wanted = torch.cat([low, high], dim=1)
-        unit = torch.cat([size, size], dim=1)
+        sides = torch.cat([size, size], dim=1)
         hull = hull_of(photo)
-        error = functional.smooth_l1_loss(hull / unit, wanted / unit, beta=beta, reduction="none")
+        error = functional.smooth_l1_loss(hull / sides, wanted / sides, beta=beta, reduction="none")
         error = leaning(error, hull - wanted, hull.new_tensor((-1.0, -1.0, 1.0, 1.0)))
+        error = (error * torch.cat([unit[boxed]] * 2, dim=1)).clamp(max=2.0).mean(1)
         skew = ((photo[:, 0] + photo[:, 2]) - (photo[:, 1] + photo[:, 3])) / size
-        corner = corner + error.clamp(max=2.0).mean(1).sum() + 0.02 * skew.abs().clamp(max=2).sum()
+        error = error + 0.02 * skew.abs().clamp(max=2).sum(1)
+        corner = corner + (error * targets["weight"][boxed]).sum()
     corner = corner / is_plate.sum().clamp(min=1.0)
     return {"corner": corner, "plate": plate, "total": 8.0 * corner + plate}

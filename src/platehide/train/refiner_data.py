@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from platehide.errors import UsageError
 from platehide.evaluate.dataset import PhotoRecord
-from platehide.geometry import box_iou, hull_box
+from platehide.geometry import box_iou, box_to_quad, hull_box
 from platehide.preprocess import rectify
 from platehide.train.augment import MIRROR_ORDER, photometric, random_view
+from platehide.train.extra_labels import load_decoys, with_pseudo_quads
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
 from platehide.train.samples import labels_of, read_rgb, sampling_weights
 from platehide.types import FloatArray, ImageArray
@@ -28,17 +26,30 @@ class RefinerSample:
     """One rectified crop.
 
     Attributes:
-        crop: uint8 ``(80, 160, 3)``.
+        crop: uint8 ``(80, 224, 3)``.
         target: ``(4, 2)``: corners in crop px where ``kind`` is 1; the plate's box as a quad in
             photo px where ``kind`` is 2; zeros where 0 (not a plate).
         to_photo: ``(3, 3)`` crop px → photo px.
         kind: 0 not a plate, 1 exact quad, 2 box only.
+        weight: how far the corners are trusted.
+        aspect: the plate's width by its height in the photo (1 where it is none).
     """
 
     crop: ImageArray
     target: FloatArray
     to_photo: FloatArray
     kind: int
+    weight: float = 1.0
+    aspect: float = 1.0
+
+
+EXACT_WEIGHT, PSEUDO_WEIGHT, BOX_WEIGHT = 2.0, 1.2, 0.7
+
+
+def aspect_of(quad: FloatArray) -> float:
+    """Width by height of a quad ``(4, 2)``, means of opposite sides."""
+    sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    return float(np.clip((sides[0] + sides[2]) / max(sides[1] + sides[3], 1e-6), 0.5, 8.0))
 
 
 def jitter_quad(quad: FloatArray, rng: np.random.Generator, strength: float) -> FloatArray:
@@ -72,27 +83,22 @@ def random_quad(width: int, height: int, rng: np.random.Generator) -> FloatArray
     return np.asarray(cv2.perspectiveTransform(half[None], view)[0] + centre)
 
 
-def load_hard_negatives(path: str) -> dict[str, list[FloatArray]]:
-    """JSONL rows ``{"image", "quad"}`` of quads that are no plates, by record name."""
-    if not path:
-        return {}
-    found: dict[str, list[FloatArray]] = {}
-    try:
-        with Path(path).open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                found.setdefault(row["image"], []).append(np.array(row["quad"], dtype=np.float64))
-    except (OSError, KeyError, ValueError) as error:
-        raise UsageError(f"{path}: {error}") from error
-    return found
-
-
 def crop_sample(
     image: ImageArray, coarse: FloatArray, rng: np.random.Generator
 ) -> tuple[ImageArray, FloatArray]:
     """Rectified, lit crop and the homography photo → crop."""
     crop, matrix = rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
     return photometric(crop, rng), matrix
+
+
+def hide_part(crop: ImageArray, rng: np.random.Generator) -> ImageArray:
+    """Something in front of the plate: one rectangle of one colour."""
+    height, width = crop.shape[:2]
+    w, h = (int(rng.uniform(0.06, 0.25) * width), int(rng.uniform(0.15, 0.6) * height))
+    x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+    out = crop.copy()
+    out[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+    return out
 
 
 def _inverse(matrix: FloatArray) -> FloatArray:
@@ -108,12 +114,16 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         count: int,
         per_photo: int,
         seed: int,
-        hard: dict[str, list[FloatArray]],
+        *,
+        pseudo_quads: str = "",
+        hard_negatives: str = "",
     ) -> None:
-        self.records = list(records)
-        self.count, self.per_photo, self.seed, self.hard = count, per_photo, seed, hard
-        weights = sampling_weights(self.records)
-        weights *= np.array([3.0 if r.name in hard else 1.0 for r in self.records])
+        self.records = with_pseudo_quads(records, pseudo_quads)
+        self.trusted = {r.name: labels_of(r)[1] for r in records}
+        self.count, self.per_photo, self.seed = count, per_photo, seed
+        self.hard = load_decoys(hard_negatives)
+        weights = sampling_weights(records)
+        weights *= np.array([3.0 if r.name in self.hard else 1.0 for r in self.records])
         self.weights = weights / weights.sum()
 
     def __len__(self) -> int:
@@ -124,8 +134,12 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         record = self.records[int(rng.choice(len(self.records), p=self.weights))]
         image = read_rgb(record)
         if rng.random() < 0.3:  # smaller photos: the refiner must live with coarse pixels
-            factor = rng.uniform(0.3, 0.8)
-            size = (max(16, int(image.shape[1] * factor)), max(16, int(image.shape[0] * factor)))
+            # Differently in x and y, as a plate seen from the side has fewer pixels across.
+            factor = rng.uniform(0.3, 0.8) * np.exp(rng.normal(0.0, 0.25, 2))
+            size = (
+                max(16, int(image.shape[1] * min(1.0, factor[0]))),
+                max(16, int(image.shape[0] * min(1.0, factor[1]))),
+            )
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         scale = np.array([image.shape[1] / record.width, image.shape[0] / record.height])
         return [self._sample(record, image, scale, rng) for _ in range(self.per_photo)]
@@ -151,17 +165,23 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
                 return RefinerSample(crop, zero, _inverse(matrix), 0)
         pick = int(rng.integers(len(quads)))
         quad, exact = quads[pick], bool(is_quad[pick])
-        coarse = jitter_quad(quad, rng, float(rng.choice([0.25, 0.7, 1.3], p=[0.45, 0.4, 0.15])))
+        start = box_to_quad(hull_box(quad)) if rng.random() < 0.15 else quad
+        coarse = jitter_quad(start, rng, float(rng.choice([0.25, 0.7, 1.3], p=[0.45, 0.4, 0.15])))
         if not _usable(coarse):
             coarse = quad
         crop, matrix = crop_sample(image, coarse, rng)
+        if rng.random() < 0.12:
+            crop = hide_part(crop, rng)
+        aspect = aspect_of(quad)
         if not exact:
-            return RefinerSample(crop, quad, _inverse(matrix), 2)
+            return RefinerSample(crop, quad, _inverse(matrix), 2, BOX_WEIGHT, aspect)
+        weight = EXACT_WEIGHT if self.trusted[record.name][pick] else PSEUDO_WEIGHT
         target = cv2.perspectiveTransform(quad[None], matrix)[0]
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
             target = target[MIRROR_ORDER] * [-1.0, 1.0] + [REFINER_SIZE_WH[0] - 1.0, 0.0]
-        return RefinerSample(crop, target, _inverse(matrix), 1)
+        # A mirrored crop has no photo any more; its corners are compared in the crop.
+        return RefinerSample(crop, target, _inverse(matrix), 1, weight, aspect)
 
 
 def _usable(quad: FloatArray) -> bool:
@@ -177,4 +197,6 @@ def collate_refiner(batch: Sequence[list[RefinerSample]]) -> tuple[Tensor, dict[
         "target": torch.from_numpy(np.stack([s.target for s in flat]).astype(np.float32)),
         "to_photo": torch.from_numpy(np.stack([s.to_photo for s in flat]).astype(np.float32)),
         "kind": torch.tensor([s.kind for s in flat]),
+        "weight": torch.tensor([s.weight for s in flat]),
+        "aspect": torch.tensor([s.aspect for s in flat]),
     }

@@ -22,8 +22,10 @@ from platehide.train.augment import (
     photometric,
     random_view,
     shift,
+    upright_stretch,
     warp_image,
 )
+from platehide.train.extra_labels import load_decoys, with_pseudo_quads
 from platehide.train.losses import PlateTargets
 from platehide.types import FloatArray, ImageArray
 
@@ -67,9 +69,22 @@ def sampling_weights(records: Sequence[PhotoRecord]) -> np.ndarray:
     return np.asarray(weights / weights.sum())
 
 
-def dense_crop(record: PhotoRecord, size: int, rng: np.random.Generator) -> LabelledPicture:
+SMALLEST_PLATE_PX = 11.0
+"""Narrowest plate that a training crop centres on: about 27 px of a 1280 px photo at 512."""
+
+
+def dense_crop(
+    record: PhotoRecord,
+    size: int,
+    rng: np.random.Generator,
+    decoys: Sequence[FloatArray] = (),
+) -> LabelledPicture:
     """A ``size`` × ``size`` crop round a plate (or away from plates), scaled, viewed and lit
     at random, with the plates' labels moved along.
+
+    Args:
+        decoys: quads ``(4, 2)`` that a detector took for plates and that are none; half of the
+            crops of such a photo are drawn round one of them.
     """
     image = read_rgb(record)
     height, width = image.shape[:2]
@@ -78,9 +93,16 @@ def dense_crop(record: PhotoRecord, size: int, rng: np.random.Generator) -> Labe
     if len(quads) and rng.random() < 0.88:
         quad = quads[rng.integers(len(quads))]
         plate_w = max(8.0, float(np.ptp(quad[:, 0])))
-        scale = float(np.exp(rng.uniform(np.log(14.0), np.log(0.85 * size)))) / plate_w
+        widest = np.log(0.85 * size)
+        scale = float(np.exp(rng.uniform(np.log(SMALLEST_PLATE_PX), widest))) / plate_w
         centre = quad.mean(axis=0)
         place = rng.uniform(0.12, 0.88, 2) * size
+    elif decoys and rng.random() < 0.5:
+        quad = decoys[int(rng.integers(len(decoys)))]
+        scale = float(np.exp(rng.uniform(np.log(16.0), np.log(0.6 * size))))
+        scale /= max(8.0, float(np.ptp(quad[:, 0])))
+        centre = quad.mean(axis=0)
+        place = rng.uniform(0.2, 0.8, 2) * size
     else:
         scale = size / max(height, width) * float(np.exp(rng.uniform(np.log(0.9), np.log(2.5))))
         centre = np.array([rng.uniform(0, width), rng.uniform(0, height)])
@@ -96,6 +118,8 @@ def dense_crop(record: PhotoRecord, size: int, rng: np.random.Generator) -> Labe
     view = np.eye(3)
     if (exact or not len(quads)) and rng.random() < 0.8:
         view = random_view(rng, place, float(size), 1.0 if rng.random() < 0.7 else 1.8)
+    elif rng.random() < 0.8:
+        view = upright_stretch(rng, place)
     # The neighbourhood that can be seen, at the wanted scale, by serving's own resize.
     reach = size / scale * 1.2
     x0, y0 = (int(max(0, np.floor(c - reach))) for c in centre)
@@ -148,10 +172,20 @@ MOSAIC_SHARE = 0.3
 class DenseCrops(Dataset[LabelledPicture]):
     """An endless-looking list of crops; item i of a run depends on the seed and i alone."""
 
-    def __init__(self, records: Sequence[PhotoRecord], count: int, size: int, seed: int) -> None:
-        self.records = list(records)
+    def __init__(
+        self,
+        records: Sequence[PhotoRecord],
+        count: int,
+        size: int,
+        seed: int,
+        *,
+        pseudo_quads: str = "",
+        hard_negatives: str = "",
+    ) -> None:
+        self.records = with_pseudo_quads(records, pseudo_quads)
+        self.decoys = load_decoys(hard_negatives)
         self.count, self.size, self.seed = count, size, seed
-        self.weights = sampling_weights(self.records)
+        self.weights = sampling_weights(records)
 
     def __len__(self) -> int:
         return self.count
@@ -161,7 +195,7 @@ class DenseCrops(Dataset[LabelledPicture]):
 
         def draw(size: int) -> LabelledPicture:
             record = self.records[int(rng.choice(len(self.records), p=self.weights))]
-            return dense_crop(record, size, rng)
+            return dense_crop(record, size, rng, self.decoys.get(record.name, ()))
 
         if rng.random() < MOSAIC_SHARE:
             return mosaic([draw(self.size // 2) for _ in range(4)])

@@ -19,7 +19,7 @@ from platehide.train.models.backbones import build_backbone
 from platehide.train.models.dense import DenseQuadNet, cell_table
 from platehide.train.models.refiner import RefinerNet
 from platehide.train.models.two_head import PooledTwoHead, VoteTwoHead
-from platehide.train.refiner_data import RefinerCrops, collate_refiner, load_hard_negatives
+from platehide.train.refiner_data import RefinerCrops, collate_refiner
 
 LossFunction = Callable[[nn.Module, Tensor, Any, int], dict[str, Tensor]]
 """(model, images, targets, step) → named losses; the key ``total`` is minimised."""
@@ -56,7 +56,12 @@ def dense_task(config: TrainConfig) -> TrainTask:
     return TrainTask(
         model=model,
         dataset=lambda records, count: samples.DenseCrops(
-            records, count, config.input_size, config.seed
+            records,
+            count,
+            config.input_size,
+            config.seed,
+            pseudo_quads=config.pseudo_quads,
+            hard_negatives=config.hard_negatives,
         ),
         collate=samples.collate,
         loss=loss,
@@ -98,7 +103,7 @@ CROPS_PER_PHOTO = 8
 
 def refiner_task(config: TrainConfig) -> TrainTask:
     """The corner refiner; ``batch_size`` counts photos, each gives several crops."""
-    model = RefinerNet()
+    model = RefinerNet(build_backbone(config.backbone, config.pretrained))
 
     def loss(net: nn.Module, images: Tensor, targets: Any, step: int) -> dict[str, Tensor]:
         del step
@@ -109,7 +114,12 @@ def refiner_task(config: TrainConfig) -> TrainTask:
     return TrainTask(
         model=model,
         dataset=lambda records, count: RefinerCrops(
-            records, count, CROPS_PER_PHOTO, config.seed, load_hard_negatives(config.hard_negatives)
+            records,
+            count,
+            CROPS_PER_PHOTO,
+            config.seed,
+            pseudo_quads=config.pseudo_quads,
+            hard_negatives=config.hard_negatives,
         ),
         collate=collate_refiner,
         loss=loss,

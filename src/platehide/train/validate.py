@@ -103,7 +103,7 @@ def _two_head(
 def _refiner(
     model: nn.Module, config: TrainConfig, records: Sequence[PhotoRecord]
 ) -> dict[str, float]:
-    crops = RefinerCrops(records, 60, CROPS_PER_PHOTO, config.seed + 1, {})
+    crops = RefinerCrops(records, 60, CROPS_PER_PHOTO, config.seed + 1)
     errors: list[float] = []
     right = total = 0
     for index in range(len(crops)):
@@ -113,9 +113,13 @@ def _refiner(
         right += int(((logit > 0) == (kind > 0)).sum())
         total += len(kind)
         exact = kind == 1
-        distance = (corners[exact] - targets["target"][exact]).norm(dim=-1).mean(-1)
-        height = (targets["target"][exact][:, 3] - targets["target"][exact][:, 0]).norm(dim=-1)
-        errors.extend((distance / height.clamp(min=1.0)).tolist())
+        # The crop is stretched to one shape: in plate heights, x counts the plate's aspect.
+        target = targets["target"][exact]
+        width = (target[:, 1] - target[:, 0]).norm(dim=-1).clamp(min=1.0)
+        height = (target[:, 3] - target[:, 0]).norm(dim=-1).clamp(min=1.0)
+        unit = torch.stack([targets["aspect"][exact] / width, 1.0 / height], dim=1)
+        distance = ((corners[exact] - target) * unit[:, None]).norm(dim=-1).mean(-1)
+        errors.extend(distance.tolist())
     error = float(np.median(errors)) if errors else 1.0
     accuracy = right / max(total, 1)
     return {"corner_error": error, "plate_accuracy": accuracy, "score": accuracy - error}

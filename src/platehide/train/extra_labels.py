@@ -1,0 +1,65 @@
+"""Labels beside the annotations: pseudo-quads for boxes, and decoys that are no plates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from platehide.errors import UsageError
+from platehide.evaluate.dataset import PhotoRecord, PlateLabel
+from platehide.types import FloatArray
+
+
+def _rows(path: str) -> Iterator[dict[str, Any]]:
+    """Rows of a JSONL file; an empty name gives none."""
+    if not path:
+        return
+    try:
+        with Path(path).open(encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def load_decoys(path: str) -> dict[str, list[FloatArray]]:
+    """Quads ``(4, 2)`` in photo px that are no plates, by record name, from rows
+    ``{"image", "quad"}`` (``platehide.train.mining`` writes them).
+
+    Raises:
+        UsageError: the file is missing or broken.
+    """
+    found: dict[str, list[FloatArray]] = {}
+    for row in _rows(path):
+        try:
+            found.setdefault(row["image"], []).append(np.array(row["quad"], dtype=np.float64))
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{path}: {error!r}") from error
+    return found
+
+
+def with_pseudo_quads(records: Sequence[PhotoRecord], path: str) -> list[PhotoRecord]:
+    """The records with the quads of rows ``{"image", "plate", "quad"}`` (``platehide.train.pseudo``
+    writes them) where only a box is known; a known quad is never replaced.
+
+    Raises:
+        UsageError: the file is missing or broken.
+    """
+    quads: dict[tuple[str, int], FloatArray] = {}
+    for row in _rows(path):
+        try:
+            quads[row["image"], int(row["plate"])] = np.array(row["quad"], np.float64)
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{path}: {error!r}") from error
+
+    def filled(record: PhotoRecord, index: int) -> PlateLabel:
+        plate = record.plates[index]
+        quad = quads.get((record.name, index))
+        return plate if plate.quad is not None or quad is None else replace(plate, quad=quad)
+
+    return [replace(r, plates=tuple(filled(r, i) for i in range(len(r.plates)))) for r in records]
