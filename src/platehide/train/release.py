@@ -142,7 +142,7 @@ def release(
     second: tuple[Checkpoint, np.ndarray, int] | None = None
     if refiner is not None:
         part = load_checkpoint(refiner)
-        crops = RefinerCrops([r for r in validation if r.plates][:20], 2, 4, 0, {})
+        crops = RefinerCrops([r for r in validation if r.plates][:20], 2, 4, 0)
         second = (part, np.stack([s.crop for s in crops[0] + crops[1]]), passes)
     run_file = (run_folder if run_folder.is_dir() else run_folder.parent) / "run.json"
     info = json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
