@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -10,6 +11,13 @@ from typing import NoReturn, TextIO
 from tqdm import tqdm
 
 _LOG_SECONDS = 10.0
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 class Progress:
@@ -21,6 +29,8 @@ class Progress:
     def __init__(self, total: int | None, *, quiet: bool = False, stream: TextIO | None = None):
         self._stream = stream or sys.stderr
         terminal = self._stream.isatty()
+        # A pseudo-terminal may not know its width, and tqdm would show nothing there.
+        width_known = terminal and _columns(self._stream) > 0
         self._log = not terminal and not quiet
         self._logged = time.monotonic()
         known = (
@@ -34,8 +44,8 @@ class Progress:
             unit=" photos",
             mininterval=0.2,
             delay=0.0 if terminal else float("inf"),  # in a log we print what it would show
-            ncols=None if terminal else 150,
-            dynamic_ncols=terminal,
+            ncols=None if width_known else 100 if terminal else 150,
+            dynamic_ncols=width_known,
             bar_format=known if total is not None else None,
         )
 

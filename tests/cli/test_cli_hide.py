@@ -5,8 +5,10 @@ import contextlib
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from cli_fakes import KILL_SIZE, SLOW_SIZE, has_magenta, make_fake, photo_bytes,
 from platehide.cli import hide as command
 from platehide.cli import main
 from platehide.errors import UsageError
+from platehide.progress import Progress
 
 
 def parse(*arguments: object) -> argparse.Namespace:
@@ -388,6 +391,27 @@ def test_results_larger_than_a_pipe_do_not_block(tmp_path: Path) -> None:
     with Pool(_Echo, 1) as pool:
         events = list(pool.run(bytes([n]) * 1_000_000 for n in range(6)))
     assert [len(e.value) for e in events if e.kind == "item"] == [250_000] * 24
+
+
+@pytest.mark.parametrize("columns", [0, 80])
+def test_the_bar_on_a_terminal_of_any_width(tmp_path: Path, columns: int) -> None:
+    put(tmp_path / "in/a.jpg")
+    (tmp_path / "in/bad.jpg").write_text("no photo")
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, columns))
+    with os.fdopen(slave, "w") as terminal, Progress(2, stream=terminal) as progress:
+        progress.advance()
+        progress.line("bad.jpg: error")
+        progress.advance()
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other side is closed
+        while data := os.read(master, 4096):
+            shown += data
+    os.close(master)
+    assert b"2/2" in shown
+    assert b"ETA" in shown
+    assert b"photos/s" in shown
+    assert b"bad.jpg: error" in shown
 
 
 class _Echo:
