@@ -6,7 +6,7 @@ Polygons are px of the photo as displayed. Nothing here rasterises.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,6 +238,35 @@ def _mean(values: Iterable[float]) -> float | None:
     return float(np.mean(finite)) if finite else None
 
 
+RESAMPLES = 200
+
+
+def bootstrap(
+    values: Sequence[float], statistic: Callable[[FloatArray], Any]
+) -> tuple[float, float] | None:
+    """95 % percentile bootstrap interval (Efron 1979) of a statistic over the finite values;
+    the same values give the same interval. ``None`` where nothing is finite.
+
+    Args:
+        statistic: reduces the last axis, as ``numpy.mean(…, axis=-1)`` does.
+    """
+    finite = np.array([v for v in values if math.isfinite(v)], dtype=np.float64)
+    if not len(finite):
+        return None
+    rng = np.random.default_rng(0)
+    drawn = finite[rng.integers(0, len(finite), (RESAMPLES, len(finite)))]
+    low, high = np.percentile(statistic(drawn), [2.5, 97.5])
+    return round(float(low), 5), round(float(high), 5)
+
+
+def _means(values: FloatArray) -> Any:
+    return values.mean(axis=-1)
+
+
+def _medians(values: FloatArray) -> Any:
+    return np.median(values, axis=-1)
+
+
 def summarise(photos: Sequence[PhotoOutcome]) -> dict[str, Any]:
     """All metrics of metrics.md over a group of photos, JSON-ready."""
     plates = [p for photo in photos for p in photo.plates]
@@ -245,6 +274,8 @@ def summarise(photos: Sequence[PhotoOutcome]) -> dict[str, Any]:
     complete = [p for p in photos if p.complete]
     empty = [p for p in photos if not p.plates]
     errors = [p.corner_error for p in plates]
+    overlaps = [p.iou_quad for p in plates if p.exact]
+    over = [p.over_cover for p in photos]
     reported = sum(p.reported for p in complete)
     return {
         "photos": len(photos),
@@ -253,8 +284,10 @@ def summarise(photos: Sequence[PhotoOutcome]) -> dict[str, Any]:
         "recall75": _share(p.matched75 for p in plates),
         "recall50_ge32": _share(p.matched for p in wide),
         "precision50": Share(sum(p.matched for p in complete), reported).to_json(),
-        "quad_iou": _mean(p.iou_quad for p in plates if p.exact),
+        "quad_iou": _mean(overlaps),
+        "quad_iou_interval": bootstrap(overlaps, _means),
         "corner_error_median": _percentile(errors, 50),
+        "corner_error_median_interval": bootstrap(errors, _medians),
         "corner_error_p95": _percentile(errors, 95),
         "leak": _share(p.leaked for p in plates),
         "leak_ge32": _share(p.leaked for p in wide),
@@ -267,7 +300,8 @@ def summarise(photos: Sequence[PhotoOutcome]) -> dict[str, Any]:
             name: _share(p.matched for p in plates if low <= p.width_px < high)
             for name, low, high in WIDTH_BANDS
         },
-        "over_cover": _mean(p.over_cover for p in photos),
+        "over_cover": _mean(over),
+        "over_cover_interval": bootstrap(over, _means),
         "false_covers": _share(p.painted > 0 for p in empty),
         "unsure": _share(p.status == "unsure" for p in photos),
         "errors": _share(p.status == "error" for p in photos),

@@ -27,6 +27,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("corner err. %", "corner_error_median"),
     ("over-cover", "over_cover"),
     ("false covers", "false_covers"),
+    ("on crops", "false_covers_crops"),
     ("unsure", "unsure"),
 )
 
@@ -37,7 +38,7 @@ def _cell(key: str, value: Any) -> str:
     if isinstance(value, dict):
         if not value["total"]:
             return "–"
-        if key == "false_covers":
+        if key.startswith("false_covers"):
             return f"{value['count']}/{value['total']}"
         return f"{100 * value['value']:.1f} %"
     if key == "corner_error_median":
@@ -48,8 +49,12 @@ def _cell(key: str, value: Any) -> str:
 def rows(result: dict[str, Any]) -> list[list[str]]:
     """Header and one row a set, ``all`` last, as texts."""
     table = [["set", *(title for title, _ in COLUMNS)]]
+    crops = result.get("crops", {}).get("sets", {})
     for name, values in [*result["sets"].items(), ("all", result["all"])]:
-        table.append([name, *(_cell(key, values[key]) for _, key in COLUMNS)])
+        here = crops.get(name) if name != "all" else None
+        if here:
+            values = values | {"false_covers_crops": here["false_covers"]}
+        table.append([name, *(_cell(key, values.get(key)) for _, key in COLUMNS)])
     return table
 
 
@@ -132,6 +137,27 @@ def html_report(
         bands.append(
             [f"{name} px", str(leak["total"]), _cell("", recall), _cell("", leak), interval]
         )
+    seen = result.get("crops")
+    crops = ""
+    if seen:
+        lines = [["set", "photos", "crops", "false covers", "per 100", "95 % interval", "unsure"]]
+        for name, row in [*seen["sets"].items(), ("all", seen)]:
+            false = row["false_covers"]
+            lines.append(
+                [
+                    name,
+                    str(row["photos"]),
+                    str(row["crops"]),
+                    str(false["count"]),
+                    "–" if false["value"] is None else f"{100 * false['value']:.1f}",
+                    f"{100 * false['low']:.1f} to {100 * false['high']:.1f}",
+                    _cell("", row["unsure"]),
+                ]
+            )
+        crops = (
+            "<h2>Plate-free crops</h2><p>Parts of at least 256 × 256 px, without a plate, of"
+            f" photos on which every readable plate is labelled.</p>{table_html(lines)}"
+        )
     figures = []
     for caption, picture in gallery:
         ok, code = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [1, 80])
@@ -151,7 +177,7 @@ def html_report(
         "{text-align:left}.g{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;max-width:22rem}"
         "img{max-width:100%}figcaption{font-size:12px;color:#444}</style>"
         f"<h1>{html.escape(title)}</h1><h2>By set</h2>{table_html(rows(result))}"
-        f"<h2>By plate width</h2>{table_html(bands)}"
+        f"<h2>By plate width</h2>{table_html(bands)}{crops}"
         "<h2>Worst photos</h2><p>Truth green (quad) or blue (box), found red, painted yellow.</p>"
         f'<div class="g">{"".join(figures)}</div></html>'
     )
