@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 from xml.etree import ElementTree
 
 import cv2
@@ -32,11 +33,12 @@ SMALL_PLATE_PX = 48
 FRAMED_PX = 34
 """Below this height a frame line would be thinner than a pixel; the plate gets a toned edge."""
 
-_Detail = Literal["mark", "word", "frame"]
+Detail = Literal["mark", "word", "frame"]
 
 _BUCKET = 0.08  # step of ln(aspect): a layout is reused within ±4 %
 _HEIGHT = 220.0
-_SIZES = (512, 1040, 2080)
+_RENDERED_SCALE = 2.0  # of our own design: enough for plates of some 800 px
+_SIZES = (192, 512, 1040, 2080)
 
 _PANEL = {"light": (244, 245, 247), "dark": (30, 36, 46)}
 _INK = {"light": (23, 50, 79), "dark": (233, 238, 245)}
@@ -76,13 +78,27 @@ def flat_plate(cover: Cover, options: CoverOptions, width: float, height: float)
     bucket = round(math.log(aspect) / _BUCKET)
     size = next((s for s in _SIZES if s >= 1.2 * max(width, height)), _SIZES[-1])
     # The margin changes nothing on the flat cover: do not lay it out again for a grown one.
-    detail = "mark" if width < SMALL_PLATE_PX else "word" if height < FRAMED_PX else "frame"
+    detail = detail_of(width, height)
     return _build(cover, replace(options, margin=0.0), bucket, size, detail)
 
 
-@functools.lru_cache(maxsize=64)
+def detail_of(width: float, height: float) -> Detail:
+    """What can be read on a plate that appears ``width`` × ``height`` px large."""
+    return "mark" if width < SMALL_PLATE_PX else "word" if height < FRAMED_PX else "frame"
+
+
+def small_layouts(cover: Cover, options: CoverOptions) -> Iterator[tuple[Detail, FlatPlate]]:
+    """One small layout for each detail and each clearly different aspect, narrow to wide."""
+    step = 3 * _BUCKET
+    low, high = math.floor(math.log(MIN_ASPECT) / step), math.ceil(math.log(MAX_ASPECT) / step)
+    for detail in get_args(Detail):
+        for number in range(low, high + 1):
+            yield detail, _build(cover, replace(options, margin=0.0), 3 * number, _SIZES[0], detail)
+
+
+@functools.lru_cache(maxsize=256)
 def _build(
-    cover: Cover, options: CoverOptions, bucket: int, size: int, detail: _Detail
+    cover: Cover, options: CoverOptions, bucket: int, size: int, detail: Detail
 ) -> FlatPlate:
     aspect = math.exp(bucket * _BUCKET)
     if aspect >= 1:
@@ -96,7 +112,7 @@ def _build(
         ground = _PANEL[options.variant]
         plate = _set_vector(cover.vector, wh, options, detail)
     else:
-        plate, ground = _set_bitmap(cover.design, wh, options, detail)
+        plate, ground = _set_bitmap(cover, wh, options, detail)
     levels = [np.ascontiguousarray(plate)]
     while min(levels[-1].shape[:2]) > 8:
         h, w = levels[-1].shape[:2]
@@ -108,18 +124,26 @@ def _build(
     return FlatPlate(tuple(levels), white)
 
 
-def _over(base: ImageArray, art: RgbaArray, x: int, y: int) -> ImageArray:
-    """``art`` composited on opaque ``base`` at ``x``, ``y`` (wholly inside)."""
-    out = base.copy()
+def _premultiplied(art: RgbaArray) -> RgbaArray:
+    """Colour times alpha: what can be resized without a fringe from transparent pixels."""
+    alpha = cv2.merge([art[..., 3]] * 3)
+    colour = cv2.multiply(np.ascontiguousarray(art[..., :3]), alpha, scale=1 / 255)
+    return np.dstack([colour, art[..., 3]])
+
+
+def _over(plate: ImageArray, art: RgbaArray, x: int, y: int) -> None:
+    """Composite premultiplied ``art`` onto the opaque ``plate`` at ``x``, ``y``, wholly inside.
+
+    The only function here that writes into its argument: a plate is drawn step by step.
+    """
     h, w = art.shape[:2]
-    alpha = art[..., 3:].astype(np.float32) / 255.0
-    part = out[y : y + h, x : x + w].astype(np.float32)
-    mixed = part * (1.0 - alpha) + art[..., :3].astype(np.float32) * alpha
-    out[y : y + h, x : x + w] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    return out
+    part = plate[y : y + h, x : x + w]
+    rest = cv2.merge([255 - art[..., 3]] * 3)
+    below = cv2.multiply(np.ascontiguousarray(part), rest, scale=1 / 255)
+    part[:] = cv2.add(below, np.ascontiguousarray(art[..., :3]))
 
 
-def _panel(wh: tuple[int, int], options: CoverOptions, detail: _Detail) -> ImageArray:
+def _panel(wh: tuple[int, int], options: CoverOptions, detail: Detail) -> ImageArray:
     """A plain plate, with a thin frame or a toned edge."""
     w, h = wh
     u = min(h, w) / _HEIGHT
@@ -130,18 +154,21 @@ def _panel(wh: tuple[int, int], options: CoverOptions, detail: _Detail) -> Image
     else:
         bands = [(0, _EDGE), (max(1, round(10 * u)), _PANEL)]
     for inset, colours in bands:
-        plate[inset : h - inset, inset : w - inset] = colours[options.variant]
+        if 2 * inset < min(w, h):
+            corner = w - 1 - inset, h - 1 - inset
+            cv2.rectangle(plate, (inset, inset), corner, colours[options.variant], cv2.FILLED)
     return plate
 
 
-def _with_text(plate: ImageArray, options: CoverOptions, detail: _Detail) -> ImageArray:
+def _with_text(plate: ImageArray, options: CoverOptions, detail: Detail) -> ImageArray:
     if not options.text or detail == "mark":
         return plate
     h, w = plate.shape[:2]
     art = letter(
         options.text, (round(w * 0.84), round(h * 0.56)), _INK[options.variant], options.font
     )
-    return _over(plate, art, (w - art.shape[1]) // 2, (h - art.shape[0]) // 2)
+    _over(plate, _premultiplied(art), (w - art.shape[1]) // 2, (h - art.shape[0]) // 2)
+    return plate
 
 
 @functools.lru_cache(maxsize=32)
@@ -157,18 +184,22 @@ def _group_box(vector: str, name: str) -> tuple[str, tuple[float, float, float, 
 
 @functools.lru_cache(maxsize=32)
 def _art(vector: str, name: str, variant: Variant, scale: float) -> RgbaArray:
-    """The group rendered at ``scale`` px a unit. Rendering is dear, setting cheap: the same few
-    pictures serve every shape of plate.
+    """The group at ``scale`` px a unit, premultiplied. Rendering is dear, reducing cheap: one
+    picture serves every shape of plate but the largest.
     """
+    if scale < _RENDERED_SCALE:
+        larger = _art(vector, name, variant, 2 * scale)
+        return _resized(larger, ((larger.shape[1] + 1) // 2, (larger.shape[0] + 1) // 2))
     markup, (x, y, w, h) = _group_box(vector, name)
     if variant == "dark":
         markup = re.sub("|".join(_DARK), lambda m: _DARK[m.group(0)], markup)
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{x} {y} {w} {h}">{markup}</svg>'
-    return render_svg_text(svg, (round(w * scale), round(h * scale)), fonts=False)
+    size = round(w * scale), round(h * scale)
+    return _premultiplied(render_svg_text(svg, size, fonts=False))
 
 
 def _set_vector(
-    vector: str, wh: tuple[int, int], options: CoverOptions, detail: _Detail
+    vector: str, wh: tuple[int, int], options: CoverOptions, detail: Detail
 ) -> ImageArray:
     """Our own design: mark and word side by side or stacked, whichever letters larger."""
     w, h = wh
@@ -177,8 +208,10 @@ def _set_vector(
     _, word_box = _group_box(vector, "word")
     text: RgbaArray | None = None
     if options.text:
-        text = letter(
-            options.text, (round(room_w), round(room_h)), _INK[options.variant], options.font
+        text = _premultiplied(
+            letter(
+                options.text, (round(room_w), round(room_h)), _INK[options.variant], options.font
+            )
         )
         word_size = text.shape[1] / text.shape[0] * 110, 110.0
     else:
@@ -221,12 +254,14 @@ def _set_vector(
             size = (mark_size, mark_size) if name == "mark" else word_size
             art = _art(vector, name, options.variant, scale)
         target = max(1, round(size[0] * k)), max(1, round(size[1] * k))
-        plate = _over(plate, _resize_rgba(art, target), round(x), round(y))
+        _over(plate, _resized(art, target), round(x), round(y))
     return plate
 
 
-def _border_colour(design: RgbaArray) -> tuple[int, int, int] | None:
+@functools.lru_cache(maxsize=16)
+def _border_colour(cover: Cover) -> tuple[int, int, int] | None:
     """Median colour of the design's outermost pixels, ``None`` where they are transparent."""
+    design = cover.design
     edge = max(1, min(design.shape[:2]) // 50)
     ring = np.concatenate(
         [
@@ -243,12 +278,21 @@ def _border_colour(design: RgbaArray) -> tuple[int, int, int] | None:
     return int(r), int(g), int(b)
 
 
+@functools.lru_cache(maxsize=64)
+def _reduced_design(cover: Cover, halvings: int) -> RgbaArray:
+    """The design, premultiplied, halved so many times."""
+    if halvings == 0:
+        return _premultiplied(cover.design)
+    larger = _reduced_design(cover, halvings - 1)
+    return _resized(larger, ((larger.shape[1] + 1) // 2, (larger.shape[0] + 1) // 2))
+
+
 def _set_bitmap(
-    design: RgbaArray, wh: tuple[int, int], options: CoverOptions, detail: _Detail
+    cover: Cover, wh: tuple[int, int], options: CoverOptions, detail: Detail
 ) -> tuple[ImageArray, tuple[int, int, int]]:
     """Any other design, and the colour of the ground it stands on."""
     w, h = wh
-    border = _border_colour(design)
+    border = _border_colour(cover)
     ground = border or _PANEL[options.variant]
     if border is None:
         plate = _panel(wh, options, detail)
@@ -263,34 +307,33 @@ def _set_bitmap(
         ink = _INK["dark" if dark_ground else "light"]
         beside = w / h > 2.2
         text_room = (0.52 * w, 0.6 * h) if beside else (0.88 * w, 0.3 * h)
-        text = letter(options.text, (round(text_room[0]), round(text_room[1])), ink, options.font)
+        text = _premultiplied(
+            letter(options.text, (round(text_room[0]), round(text_room[1])), ink, options.font)
+        )
         room_w, room_h = (0.38 * w, 0.84 * h) if beside else (0.88 * w, 0.54 * h)
-    dh, dw = design.shape[:2]
+    dh, dw = cover.design.shape[:2]
     kx, ky = room_w / dw, room_h / dh
     if border is None or text is not None or max(kx, ky) > STRETCH * min(kx, ky):
         kx = ky = min(kx, ky)
     size = max(1, min(w, round(dw * kx))), max(1, min(h, round(dh * ky)))
-    art = _resize_rgba(design, size)
+    # From the smallest picture that need not be enlarged.
+    halvings = max(0, math.floor(math.log2(min(dw / size[0], dh / size[1]))))
+    art = _resized(_reduced_design(cover, halvings), size)
     if text is None:
-        return _over(plate, art, (w - size[0]) // 2, (h - size[1]) // 2), ground
+        _over(plate, art, (w - size[0]) // 2, (h - size[1]) // 2)
+        return plate, ground
     th, tw = text.shape[:2]
     if w / h > 2.2:
-        plate = _over(plate, art, round(0.04 * w), (h - size[1]) // 2)
-        x = round(0.44 * w + (0.52 * w - tw) / 2)
-        return _over(plate, text, x, (h - th) // 2), ground
-    plate = _over(plate, art, (w - size[0]) // 2, round(0.06 * h))
-    return _over(plate, text, (w - tw) // 2, round(0.64 * h + (0.3 * h - th) / 2)), ground
+        _over(plate, art, round(0.04 * w), (h - size[1]) // 2)
+        _over(plate, text, round(0.44 * w + (0.52 * w - tw) / 2), (h - th) // 2)
+        return plate, ground
+    _over(plate, art, (w - size[0]) // 2, round(0.06 * h))
+    _over(plate, text, (w - tw) // 2, round(0.64 * h + (0.3 * h - th) / 2))
+    return plate, ground
 
 
-def _resize_rgba(design: RgbaArray, wh: tuple[int, int]) -> RgbaArray:
-    """Resize premultiplied, so that no fringe creeps in from transparent pixels."""
-    alpha = design[..., 3:].astype(np.float32) / 255.0
-    pre = np.concatenate([design[..., :3] * alpha, alpha * 255.0], axis=2)
-    enlarge = wh[0] > design.shape[1] or wh[1] > design.shape[0]
-    method = cv2.INTER_CUBIC if enlarge else cv2.INTER_AREA
-    out = np.asarray(cv2.resize(pre, wh, interpolation=method)).clip(0, 255)
-    colour = out[..., :3] / np.maximum(out[..., 3:] / 255.0, 1e-3)
-    rgba: RgbaArray = np.rint(np.concatenate([colour.clip(0, 255), out[..., 3:]], axis=2)).astype(
-        np.uint8
-    )
-    return rgba
+def _resized(art: RgbaArray, wh: tuple[int, int]) -> RgbaArray:
+    """Premultiplied ``art`` at another size."""
+    enlarge = wh[0] > art.shape[1] or wh[1] > art.shape[0]
+    method = cv2.INTER_LINEAR if enlarge else cv2.INTER_AREA
+    return np.asarray(cv2.resize(art, wh, interpolation=method), np.uint8)
