@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 HERE = Path(__file__).parent
+PATIENCE = 120.0
+"""Seconds that a loaded machine may take for anything; a test ends there and tells what it saw."""
+
+T = TypeVar("T")
+
+
+def until(
+    seen: Callable[[], T], what: str, *, log: Callable[[], str] = str, seconds: float = PATIENCE
+) -> T:
+    """Ask ``seen`` again and again; return its first true answer, or fail with ``log()``."""
+    end = time.monotonic() + seconds
+    while True:
+        if answer := seen():
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds:g} s; last {answer!r}\n{log()}")
+        time.sleep(0.03)
 
 
 @dataclass
@@ -35,7 +55,7 @@ def ask(
     path: str,
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
-    timeout: float = 20,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -66,49 +86,97 @@ class Running:
     script: str = "serve_fakes.py"
     environment: dict[str, str] = field(default_factory=dict)
     wait_ready: bool = True
+    start_held: bool = False  # the model is not loaded until ``release``
     port: int = 0
 
     def __enter__(self) -> Running:
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        self._hold = Path(f"{self.log.name}.hold")
+        if self.start_held:
+            self._hold.touch()
+        extra = ["--fake-hold", str(self._hold)] if self.script == "serve_fakes.py" else []
         env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **self.environment}
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / self.script), "--port", "0", *self.arguments],
+            [sys.executable, str(HERE / self.script), "--port", "0", *extra, *self.arguments],
             stdout=subprocess.PIPE,
             stderr=self.log,
             env=env,
             text=True,
         )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r":(\d+)$", line.strip())
-        if found is None:
-            self.process.wait(20)
-            raise AssertionError(f"did not start: {line}{self.logged()}")
-        self.port = int(found[1])
-        if self.wait_ready:
-            self.until_ready()
+        try:
+            self._learn_port()
+            if self.wait_ready:
+                self.until_ready()
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
         return self
 
-    def until_ready(self, seconds: float = 40) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            assert self.process.poll() is None, self.logged()
-            try:
-                if ask(self.port, "GET", "/readyz").status == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(f"not ready: {self.logged()}")
+    def _learn_port(self) -> None:
+        assert self.process.stdout is not None
+        told, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        line = self.process.stdout.readline() if told else ""
+        found = re.search(r":(\d+)$", line.strip())
+        assert found is not None, f"did not start: {line!r}"
+        self.port = int(found[1])
 
-    def __exit__(self, *_: object) -> None:
+    def until(self, seen: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+        """Wait for ``seen``; a service that has ended or a time that is over fails with the log."""
+
+        def alive() -> T:
+            answer = seen()
+            assert answer or self.process.poll() is None, f"{what}: ended\n{self.logged()}"
+            return answer
+
+        return until(alive, what, log=self.logged, seconds=seconds)
+
+    def until_ready(self) -> None:
+        def ready() -> bool:
+            try:
+                return ask(self.port, "GET", "/readyz").status == 200
+            except OSError:
+                return False
+
+        self.until(ready, "ready")
+
+    def until_events(self, name: str, count: int) -> list[dict[str, Any]]:
+        """Wait until the log has ``count`` events ``name``."""
+        self.until(lambda: len(self.events(name)) >= count, f"{count} events {name!r}")
+        return self.events(name)
+
+    def until_metric(self, name: str, wanted: float, **labels: str) -> None:
+        """Wait until the metric has exactly the value ``wanted``."""
+        self.until(lambda: self.metric(name, **labels) == wanted, f"{name} {labels} == {wanted}")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No photo is finished inside of this block (nor any later one begun and finished)."""
+        self._hold.touch()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let photos be finished again."""
+        self._hold.unlink(missing_ok=True)
+
+    def wait(self) -> int:
+        """Wait for the end of the process; return its exit code."""
+        until(lambda: self.process.poll() is not None, "the end of the service", log=self.logged)
+        return self.process.returncode
+
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(25)
+                self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
+                self.process.wait(PATIENCE)
+        self.release()
+        if kind is not None:
+            print(f"log of the service {self.arguments}:\n{self.logged()}")
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.log.close()

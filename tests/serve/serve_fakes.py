@@ -7,6 +7,7 @@ import io
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,8 +18,7 @@ from platehide.serve import settings
 from platehide.serve.supervisor import serve
 from platehide.types import Detection
 
-PLATE, NONE, UNSURE, BUG, SLOW, TWO = 320, 321, 322, 323, 324, 325
-
+PLATE, NONE, UNSURE, BUG, TWO = 320, 321, 322, 323, 325
 
 PINK = (250, 20, 250)
 
@@ -32,6 +32,13 @@ def plate_quads(width: int, height: int) -> list[np.ndarray]:
     return quads + ([(corners - [0.3, 0.2]) * [width, height]] if width == TWO else [])
 
 
+def wait_while_held(hold: Path | None) -> None:
+    """Wait as long as the file ``hold`` is there: a test decides when work ends."""
+    end = time.monotonic() + 100
+    while hold is not None and hold.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 @dataclass(frozen=True)
 class FakeDetector:
     """Finds the pink plates of ``jpeg``; some widths make it behave in other ways."""
@@ -39,10 +46,12 @@ class FakeDetector:
     model: str
     work_seconds: float = 0.0
     shift: float = 0.0
+    hold: Path | None = None
 
     def detect(self, source: PixelSource, conf: float | None = None) -> Findings:
         width, height = source.size_wh
-        time.sleep(3.0 if width == SLOW else self.work_seconds)
+        time.sleep(self.work_seconds)
+        wait_while_held(self.hold)
         if width == BUG:
             raise RuntimeError("a bug")
         found = []
@@ -63,7 +72,7 @@ class FakeSource:
     """Loads ``FakeDetector`` for any name but ``missing``; ``broken`` fails while loading."""
 
     work_seconds: float = 0.0
-    load_seconds: float = 0.0
+    hold: Path | None = None
 
     def name(self, model: str | None) -> str:
         from platehide.errors import UsageError
@@ -74,10 +83,11 @@ class FakeSource:
         return name if "@" in name else f"{name}@1"
 
     def load(self, model: str | None) -> FakeDetector:
-        time.sleep(self.load_seconds)
+        wait_while_held(self.hold)
         if model == "broken":
             raise RuntimeError("the weights are damaged")
-        return FakeDetector(self.name(model), self.work_seconds, 0.5 if model == "other" else 0.0)
+        shift = 0.5 if model == "other" else 0.0
+        return FakeDetector(self.name(model), self.work_seconds, shift, self.hold)
 
 
 def jpeg(width: int = PLATE, height: int = 240, seed: int = 0) -> bytes:
@@ -96,10 +106,11 @@ def main() -> int:
     """Serve with the fake detector; the options are those of ``platehide serve``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fake-work", type=float, default=0.0)
-    parser.add_argument("--fake-load", type=float, default=0.0)
+    parser.add_argument("--fake-hold", type=Path)
     settings.add_arguments(parser)
     args = parser.parse_args()
-    return serve(settings.from_arguments(vars(args)), FakeSource(args.fake_work, args.fake_load))
+    source = FakeSource(args.fake_work, args.fake_hold)
+    return serve(settings.from_arguments(vars(args)), source)
 
 
 if __name__ == "__main__":

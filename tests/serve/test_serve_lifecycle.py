@@ -6,10 +6,9 @@ import os
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
-from serve_client import Running, ask
+from serve_client import PATIENCE, Running, ask, until
 from serve_fakes import FakeSource, jpeg
 
 from platehide.errors import UsageError
@@ -39,12 +38,10 @@ class Load:
     def _run(self) -> None:
         while not self.stop:
             try:
-                self.statuses.append(ask(self.port, "POST", "/v1/hide", jpeg(), timeout=30).status)
+                self.statuses.append(ask(self.port, "POST", "/v1/hide", jpeg()).status)
             except ConnectionRefusedError:
                 self.refused += 1  # never accepted: the client may ask elsewhere
                 return
-            except OSError as error:
-                self.lost.append(repr(error))
             except Exception as error:
                 self.lost.append(repr(error))
 
@@ -53,24 +50,31 @@ class Load:
             thread.start()
         return self
 
+    def ended(self) -> None:
+        """Wait until every client has found the port closed."""
+        until(lambda: not any(t.is_alive() for t in self.threads), "the end of the clients")
+
+    def served(self, count: int) -> None:
+        """Wait until ``count`` photos have been answered."""
+        until(lambda: self.statuses.count(200) >= count, f"{count} served", log=lambda: repr(self))
+
+    def __repr__(self) -> str:
+        return f"statuses {self.statuses}, lost {self.lost}, refused {self.refused}"
+
     def __exit__(self, *_: object) -> None:
         self.stop = True
         for thread in self.threads:
-            thread.join(40)
+            thread.join(PATIENCE)
 
 
 def test_not_ready_until_the_model_has_answered() -> None:
-    with Running(["--fake-load", "1.5"], wait_ready=False) as running:
-        for _ in range(100):
-            try:
-                early = running.ask("GET", "/readyz")
-                break
-            except OSError:
-                time.sleep(0.05)
+    with Running(wait_ready=False, start_held=True) as running:
+        early = running.ask("GET", "/readyz")
         assert (early.status, early.json["code"]) == (503, "not_ready")
         assert running.ask("GET", "/healthz").status == 200
         photo = running.ask("POST", "/v1/hide", jpeg())
         assert (photo.status, photo.json["code"]) == (503, "not_ready")
+        running.release()
         running.until_ready()
         assert running.ask("POST", "/v1/hide", jpeg()).status == 200
         assert running.metric("platehide_ready") == 1
@@ -79,36 +83,41 @@ def test_not_ready_until_the_model_has_answered() -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_under_load_loses_no_accepted_request(workers: str) -> None:
     with Running(
-        ["--workers", workers, "--fake-work", "0.1", "--threads", "2", "--drain-delay", "1"]
+        ["--workers", workers, "--fake-work", "0.1", "--threads", "2", "--drain-delay", "3"]
     ) as running:
+        if workers == "2":
+            running.until_events("ready", 2)
         with Load(running.port, 6) as load:
-            time.sleep(1)
+            load.served(6)
             running.process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
-            ready = running.ask("GET", "/readyz")
-            assert (ready.status, ready.json["code"]) == (503, "draining")
-            assert running.process.wait(20) == 0
+
+            def draining() -> bool:
+                ready = running.ask("GET", "/readyz")
+                return ready.status == 503 and ready.json["code"] == "draining"
+
+            running.until(draining, "draining")
+            served = load.statuses.count(200)
+            assert running.wait() == 0
+            load.ended()
         assert load.lost == []
-        assert load.statuses.count(200) > 5
+        assert load.statuses.count(200) > served  # it went on serving while it drained
         assert set(load.statuses) <= {200, 503}
         assert load.refused == 6
 
 
 def test_a_killed_worker_loses_only_its_own_requests_and_comes_back() -> None:
     with Running(["--workers", "2", "--fake-work", "0.05", "--threads", "2"]) as running:
-        while len(running.events("ready")) < 2:
-            time.sleep(0.05)
+        running.until_events("ready", 2)
         counted = running.metric("platehide_photos_total", outcome="hidden")
         with Load(running.port, 4) as load:
-            time.sleep(0.7)
+            load.served(8)
             victim = worker_pids(running)[0]
             os.kill(victim, signal.SIGKILL)
-            time.sleep(2.5)
+            running.until_events("worker_died", 1)
+            load.served(load.statuses.count(200) + 8)
+            running.until_events("ready", 3)
         assert len(load.lost) <= 4
-        assert len(load.statuses) > 8
         assert set(load.statuses) <= {200, 503}
-        while len(running.events("ready")) < 3:
-            time.sleep(0.05)
         assert running.events("worker_died")[0]["exitcode"] == -9
         assert victim not in worker_pids(running)
         assert len(worker_pids(running)) == 2
@@ -122,8 +131,7 @@ def test_a_killed_worker_loses_only_its_own_requests_and_comes_back() -> None:
 
 def test_metrics_are_sums_over_the_workers() -> None:
     with Running(["--workers", "2"]) as running:
-        while len(running.events("ready")) < 2:
-            time.sleep(0.05)
+        running.until_events("ready", 2)
         for _ in range(30):
             assert running.ask("POST", "/v1/hide", jpeg()).status == 200
         for _ in range(4):  # whichever worker answers
@@ -135,7 +143,7 @@ def test_metrics_are_sums_over_the_workers() -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_model_that_cannot_be_loaded_ends_the_service(workers: str) -> None:
     with Running(["--model", "broken", "--workers", workers], wait_ready=False) as running:
-        assert running.process.wait(30) == 3
+        assert running.wait() == 3
         assert "the weights are damaged" in running.events("model_failed")[0]["error"]
 
 

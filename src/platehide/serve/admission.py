@@ -21,8 +21,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from platehide.serve.logs import event
 from platehide.serve.problems import Problem
-from platehide.serve.telemetry import Telemetry, event
+from platehide.serve.telemetry import Telemetry
 
 T = TypeVar("T")
 

@@ -20,8 +20,9 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from platehide.serve.logs import event
 from platehide.serve.problems import Problem
-from platehide.serve.telemetry import Telemetry, event
+from platehide.serve.telemetry import Telemetry
 from platehide.serve.tracing import Tracing
 
 DRAIN_SECONDS = 5.0

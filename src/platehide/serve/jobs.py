@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from platehide.serve.fetch import Fetcher, FetchError, Policy
 from platehide.serve.jobstore import MAX_ATTEMPTS, Claim, Delivery, JobStore
+from platehide.serve.logs import event
 from platehide.serve.models import PhotoOptions
 from platehide.serve.problems import Problem
 from platehide.serve.settings import Settings
-from platehide.serve.telemetry import event
 from platehide.types import HideResult
 
 if TYPE_CHECKING:

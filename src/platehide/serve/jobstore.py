@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from platehide.errors import UsageError
 
 MAX_ATTEMPTS = 3
+CREATE_SECONDS = 30.0
+_CREATE_LOCK = 0x706C6174  # any number that is ours
 
 _meta = sa.MetaData()
 _jobs = sa.Table(
@@ -110,11 +112,26 @@ class JobStore:
             ) from None
 
     def _create_tables(self) -> None:
-        try:
-            _meta.create_all(self._engine)
-        except sa.exc.SQLAlchemyError:  # another process may have made them in the same moment
-            if not sa.inspect(self._engine).has_table(_items.name):
-                raise
+        """Make the tables that are missing; several processes may do so in the same moment.
+
+        The look and the making happen under one lock: SQLite's write lock, or an advisory lock of
+        Postgres. SQLite does not wait for every lock it needs (the change to WAL), hence the tries.
+        """
+        end = time.monotonic() + CREATE_SECONDS
+        while True:
+            try:
+                with self._engine.connect() as db:
+                    if self._sqlite:
+                        db.exec_driver_sql("BEGIN IMMEDIATE")
+                    else:
+                        db.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
+                    _meta.create_all(db)
+                    db.commit()
+                return
+            except sa.exc.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
 
     def create(
         self,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import json
 import os
 import resource
 import signal
 import socket
+import struct
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -22,15 +26,17 @@ from platehide.serve.app import create_app, wrap
 from platehide.serve.edge import Edge
 from platehide.serve.jobs import Jobs
 from platehide.serve.jobstore import JobStore
+from platehide.serve.logs import configure_logging, event
 from platehide.serve.models import ModelSource
 from platehide.serve.problems import MEDIA_TYPE, Problem
 from platehide.serve.service import Service
 from platehide.serve.settings import Settings
-from platehide.serve.telemetry import configure_logging, event
 
 MAX_HEADER_BYTES = 64 << 10
 LAST_CHANCE_SECONDS = 0.25
+HANDSHAKE_SECONDS = 0.05
 EXIT_MODEL_FAILED = 3
+SO_ATTACH_FILTER = 26  # not in Python's socket module
 
 
 class _Config(uvicorn.Config):
@@ -146,24 +152,28 @@ class _Server(uvicorn.Server):
         kept = [sock.dup() for sock in sockets or []]
         for server in self.servers:
             server.close()
+        for listener in kept:
+            ignore_new(listener)
         await self._accept_rest(kept)
         await asyncio.sleep(LAST_CHANCE_SECONDS)
         await super().shutdown(sockets)
 
     async def _accept_rest(self, listeners: list[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        accepted: list[socket.socket] = []
-        for listener in listeners:
-            listener.setblocking(False)
-            while True:
-                try:
-                    accepted.append(listener.accept()[0])
-                except OSError:
-                    break
-            listener.close()
-        for connection in accepted:
-            connection.setblocking(False)
-            await loop.connect_accepted_socket(self._protocol, connection)
+        for last in (False, True):  # twice: a handshake may have been half done
+            for listener in listeners:
+                listener.setblocking(False)
+                while True:
+                    try:
+                        connection = listener.accept()[0]
+                    except OSError:
+                        break
+                    connection.setblocking(False)
+                    await loop.connect_accepted_socket(self._protocol, connection)
+                if last:
+                    listener.close()
+            if not last:
+                await asyncio.sleep(HANDSHAKE_SECONDS)
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: Any = self.config.http_protocol_class
@@ -171,6 +181,32 @@ class _Server(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return made
+
+
+def ignore_new(listener: socket.socket) -> None:
+    """Let the kernel drop every further connection attempt (SYN) at a listening socket.
+
+    Between the last ``accept`` and ``close`` the kernel would else complete handshakes and then
+    reset those connections: requests that the client believes accepted. A dropped attempt is
+    repeated by the client's kernel and then refused, or answered by another process. Where the
+    system has no such filter nothing changes.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    flags_offset, syn = 13, 0x02  # in the TCP header, where the filter's view begins
+    code = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, flags_offset),  # load the byte
+            (0x45, 0, 1, syn),  # has it the bit? next : one further
+            (0x06, 0, 0, 0),  # drop
+            (0x06, 0, 0, 0xFFFFFFFF),  # keep
+        )
+    )
+    buffer = ctypes.create_string_buffer(code)
+    program = struct.pack("HL", len(code) // 8, ctypes.addressof(buffer))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def raise_file_limit() -> None:

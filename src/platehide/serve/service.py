@@ -12,10 +12,11 @@ from starlette.requests import ClientDisconnect, Request
 from platehide.serve import auth
 from platehide.serve.admission import Gate, Place, Pool
 from platehide.serve.intake import Limits, Upload, check_length, read_body
+from platehide.serve.logs import event, log
 from platehide.serve.models import Models, ModelSource, picture_size
 from platehide.serve.problems import Problem
 from platehide.serve.settings import Settings
-from platehide.serve.telemetry import Telemetry, event, log
+from platehide.serve.telemetry import Telemetry
 from platehide.serve.tracing import Tracing
 from platehide.serve.twomodels import TwoModels
 from platehide.types import HideResult

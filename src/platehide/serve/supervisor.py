@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -18,14 +19,15 @@ from pathlib import Path
 from types import FrameType
 
 from platehide.errors import PlateHideError, UsageError
+from platehide.serve.logs import configure_logging, event
 from platehide.serve.models import ModelSource
 from platehide.serve.settings import Settings
-from platehide.serve.telemetry import configure_logging, event
 
 BACKLOG = 2048
 STABLE_SECONDS = 30.0
 MAX_BACKOFF_SECONDS = 30.0
 STOP_SLACK_SECONDS = 10.0
+IDLE_SECONDS = 5.0
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -64,7 +66,7 @@ def serve(settings: Settings, source: ModelSource) -> int:
     with tempfile.TemporaryDirectory(prefix="platehide-", ignore_cleanup_errors=True) as folder:
         private = Path(folder)
         store = settings.job_store or f"sqlite:///{private / 'jobs.sqlite'}"
-        with bind(settings.host, settings.port) as listener:
+        with _leave_on_sigterm(), bind(settings.host, settings.port) as listener:
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             print(f"platehide serves http://{shown}:{port}", flush=True)
@@ -73,7 +75,25 @@ def serve(settings: Settings, source: ModelSource) -> int:
                 from platehide.serve.server import run_server
 
                 return run_server(settings, source, listener, job_store=store)
+            from platehide.serve.jobstore import JobStore
+
+            JobStore(store).close()  # the tables are there before the workers look
             return _Supervisor(settings, source, listener, private, store).run()
+
+
+@contextlib.contextmanager
+def _leave_on_sigterm() -> Iterator[None]:
+    """Until the server has handlers of its own, a signal ends the process in good order."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass
@@ -108,19 +128,37 @@ class _Supervisor:
         self._workers: list[_Worker] = []
         self._stopping = 0
         self._early_deaths = 0
+        self._began = time.monotonic()
+        # A signal handler that only counts does not end a wait; a byte in this pair does.
+        self._signalled, self._signal_end = socket.socketpair()
+        self._signalled.setblocking(False)
+        self._signal_end.setblocking(False)
 
     def run(self) -> int:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._metrics)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        for _ in range(self._settings.workers):
-            self._start()
-        code = 0
-        while not code and not self._stopping:
-            wait([worker.process.sentinel for worker in self._workers], timeout=0.5)
-            code = self._replace_dead()
-        self._stop()
+        signal.set_wakeup_fd(self._signal_end.fileno(), warn_on_full_buffer=False)
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+            for _ in range(self._settings.workers):
+                self._start()
+            code = 0
+            while not code and not self._stopping:
+                self._wait(IDLE_SECONDS)
+                code = self._replace_dead()
+            self._stop()
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._signalled.close()
+            self._signal_end.close()
         return code
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep until a worker has died, a signal has come or the time is over."""
+        woken = wait([self._signalled, *(w.process.sentinel for w in self._workers)], seconds)
+        if self._signalled in woken:
+            with contextlib.suppress(BlockingIOError):
+                self._signalled.recv(4096)
 
     def _replace_dead(self) -> int:
         for worker in [w for w in self._workers if w.process.exitcode is not None]:
@@ -141,26 +179,35 @@ class _Supervisor:
         self._workers.append(_Worker(process))
 
     def _bury(self, worker: _Worker) -> int:
-        """Replace a dead worker; a non-zero return means that starting again is no use."""
+        """Replace a dead worker; a non-zero return means that starting again is no use.
+
+        A model that cannot be loaded when the service starts ends it. Later (the job store is
+        away while a worker is replaced) the other workers go on and it is tried again.
+        """
         from platehide.serve.server import EXIT_MODEL_FAILED
 
         code = worker.process.exitcode
         self._workers.remove(worker)
         self._forget(worker)
         event("worker_died", logging.ERROR, worker=worker.process.pid, exitcode=code)
-        if code == EXIT_MODEL_FAILED:
+        starting = worker.started - self._began < STABLE_SECONDS
+        if code == EXIT_MODEL_FAILED and (starting or not self._workers):
             return EXIT_MODEL_FAILED
         if time.monotonic() - worker.started < STABLE_SECONDS:
             self._early_deaths += 1
             pause = min(MAX_BACKOFF_SECONDS, 0.1 * 2.0**self._early_deaths)
-            end = time.monotonic() + pause
-            while time.monotonic() < end and not self._stopping:
-                time.sleep(0.05)
+            if not self._stopping:
+                self._signal_or(pause)
         else:
             self._early_deaths = 0
         if not self._stopping:
             self._start()
         return 0
+
+    def _signal_or(self, seconds: float) -> None:
+        """Sleep until a signal has come or the time is over."""
+        if wait([self._signalled], seconds):
+            self._signalled.recv(4096)
 
     def _forget(self, worker: _Worker) -> None:
         """Drop the dead worker's gauges; its counters stay in the sums."""

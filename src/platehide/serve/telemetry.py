@@ -1,4 +1,4 @@
-"""What an operations engineer sees: Prometheus metrics by model version, and JSON logs.
+"""What an operations engineer sees: Prometheus metrics by model version.
 
 The metric names and labels are a contract (dashboards, alert rules and the canary analysis use
 them); docs/service.md lists them and a test compares the two. ``model`` is ``name@version``.
@@ -10,13 +10,8 @@ answers ``/metrics`` with the sum, so a scrape is right whichever worker it reac
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import sys
-import time
-from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import prometheus_client as prom
 from prometheus_client import multiprocess
@@ -276,48 +271,3 @@ def resident_bytes() -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``ts`` (UTC), ``level``, ``logger``, ``event`` and the fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return ``record`` as one line of JSON."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line: dict[str, Any] = {
-            "ts": f"{stamp}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-            "pid": record.process,
-        }
-        fields = getattr(record, "fields", None)
-        if isinstance(fields, Mapping):
-            line.update(fields)
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
-
-
-def configure_logging(level: str, stream: TextIO | None = None) -> None:
-    """Send everything to ``stream`` (default: standard error) as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = []
-        logger.propagate = name != "uvicorn.access"
-    logging.getLogger("httpx").setLevel("WARNING")
-    logging.getLogger("httpcore").setLevel("WARNING")
-
-
-log = logging.getLogger("platehide.serve")
-
-
-def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Log ``name`` with structured ``fields``; never pass image data."""
-    if log.isEnabledFor(level):
-        log.log(level, name, extra={"fields": fields})

@@ -13,9 +13,10 @@ from pathlib import Path
 from platehide import assignment, geometry
 from platehide.errors import UsageError
 from platehide.serve.admission import Pool
+from platehide.serve.logs import event
 from platehide.serve.problems import Problem
 from platehide.serve.settings import Settings
-from platehide.serve.telemetry import Telemetry, event
+from platehide.serve.telemetry import Telemetry
 from platehide.types import HideResult
 
 CONTROL, TREATMENT = "control", "treatment"
