@@ -22,7 +22,13 @@ def signed_area(polygon: ArrayLike) -> float:
     if len(p) < 3:
         return 0.0
     x, y = p[:, 0], p[:, 1]
-    return float(0.5 * (np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+    after = _following(p)
+    return float(0.5 * (np.dot(x, after[:, 1]) - np.dot(y, after[:, 0])))
+
+
+def _following(points: FloatArray) -> FloatArray:
+    """Each vertex's successor (``np.roll`` takes several times as long for a few)."""
+    return np.concatenate((points[1:], points[:1]))
 
 
 def area(polygon: ArrayLike) -> float:
@@ -57,8 +63,8 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> float:
 def is_convex(quad: ArrayLike) -> bool:
     """True when the polygon is strictly convex (either direction) with non-zero area."""
     p = np.asarray(quad, dtype=np.float64)
-    edge = np.roll(p, -1, axis=0) - p
-    nxt = np.roll(edge, -1, axis=0)
+    edge = _following(p) - p
+    nxt = _following(edge)
     cross = edge[:, 0] * nxt[:, 1] - edge[:, 1] * nxt[:, 0]
     return bool((cross > _EPS).all() or (cross < -_EPS).all())
 
@@ -122,7 +128,7 @@ def clip_convex(subject: ArrayLike, clip: ArrayLike) -> FloatArray:
     if signed_area(window) < 0:
         window = window[::-1]
     window = _without_repeats(window)
-    for a, b in zip(window, np.roll(window, -1, axis=0), strict=True):
+    for a, b in zip(window, _following(window), strict=True):
         if len(out) == 0:
             break
         d = b - a
@@ -144,7 +150,8 @@ def _without_repeats(polygon: FloatArray) -> FloatArray:
     direction and would clip everything away."""
     if len(polygon) == 0:
         return polygon
-    step = np.abs(polygon - np.roll(polygon, 1, axis=0)).max(axis=1)
+    before = np.concatenate((polygon[-1:], polygon[:-1]))
+    step = np.abs(polygon - before).max(axis=1)
     kept = polygon[step > 1e-9 * max(1.0, float(np.abs(polygon).max()))]
     return np.asarray(kept if len(kept) else polygon[:1])
 
@@ -195,11 +202,11 @@ def grow_polygon(polygon: ArrayLike, distance_px: float) -> FloatArray:
     p = np.asarray(polygon, dtype=np.float64)
     if signed_area(p) < 0:
         return grow_polygon(p[::-1], distance_px)[::-1]
-    edge = np.roll(p, -1, axis=0) - p
+    edge = _following(p) - p
     length = np.maximum(np.hypot(edge[:, 0], edge[:, 1]), _EPS)
     unit = edge / length[:, None]
     normal = np.stack([unit[:, 1], -unit[:, 0]], axis=1)
-    before = np.roll(normal, 1, axis=0)
+    before = np.concatenate((normal[-1:], normal[:-1]))
     bisector = normal + before
     norm = np.maximum(np.hypot(bisector[:, 0], bisector[:, 1]), _EPS)
     bisector = bisector / norm[:, None]

@@ -262,8 +262,10 @@ def test_an_occluder_on_the_plate_is_covered_too() -> None:
     bare = np.full((H, W, 3), 120, np.uint8)
     cv2.fillConvexPoly(bare, PLATE.astype(np.int32), (235, 235, 230))
     without = apply_patches(bare, (cover_on(bare, PLATE).patch,))
-    # Neither the ball's nor the hand's outline is to be seen on the cover.
-    assert np.abs(out[inside].astype(int) - without[inside]).mean() < 12
+    # Neither the ball's nor the hand's outline is to be seen on the cover: what differs is how
+    # sharp its lettering is.
+    smooth = [cv2.GaussianBlur(p, (0, 0), 3)[inside].astype(int) for p in (out, without)]
+    assert np.abs(smooth[0] - smooth[1]).mean() < 4
 
 
 def test_the_margin_of_a_wide_plate_hides_the_rim_and_is_tidy() -> None:

@@ -28,6 +28,7 @@ from platehide.pixels import Box, Patch, PixelSource
 from platehide.types import FloatArray, ImageArray, as_quad
 
 _NOISE_TILE = 256
+_LIGHT_W, _LIGHT_H = 256, 128
 _OWN_BLUR_PX = 0.4  # σ of the warp itself: area-sampled flat cover, bilinear interpolation
 
 
@@ -122,8 +123,9 @@ def _lit(flat: ImageArray, look: PlateLook, white: float) -> ImageArray:
     a factor on the code values, which needs no conversion of the picture.
     """
     h, w = flat.shape[:2]
-    u = (np.arange(w, dtype=np.float32) + 0.5) / w - 0.5
-    v = (np.arange(h, dtype=np.float32) + 0.5) / h - 0.5
+    few_w, few_h = min(w, _LIGHT_W), min(h, _LIGHT_H)  # light is smooth: a small field will do
+    u = (np.arange(few_w, dtype=np.float32) + 0.5) / few_w - 0.5
+    v = (np.arange(few_h, dtype=np.float32) + 0.5) / few_h - 0.5
     light = look.level + look.slope_u * u[None, :] + look.slope_v * v[:, None]
     if look.shadow is not None:
         (nu, nv), ratio = look.shadow.normal, look.shadow.ratio
@@ -134,6 +136,8 @@ def _lit(flat: ImageArray, look: PlateLook, white: float) -> ImageArray:
     gain = np.clip(light, 0.06, 1.1) ** (1 / GAMMA) / bright
     cast = np.array(look.cast, dtype=np.float32) ** (1 / GAMMA)
     field = cv2.merge([np.asarray(gain * c, dtype=np.float32) for c in cast])
+    if (few_w, few_h) != (w, h):
+        field = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.multiply(flat, field, dtype=cv2.CV_8U), dtype=np.uint8)
 
 

@@ -45,6 +45,14 @@ def _candidates() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.array(edges), np.array(sides)
 
 
+@functools.cache
+def _plane_fit() -> NDArray[np.float64]:
+    """Matrix ``(36, 36)`` that takes cells to the plane through them (least squares)."""
+    v, u = np.mgrid[0:_ROWS, 0:_COLUMNS]
+    plane = np.stack([np.ones(u.size), u.ravel() - 2.5, v.ravel() - 2.5], axis=1)
+    return np.asarray(plane @ np.linalg.pinv(plane), np.float64)
+
+
 def find_shadow(linear: NDArray[np.float32], luma: NDArray[np.float32]) -> Shadow | None:
     """Look for a shadow's edge on a rectified plate.
 
@@ -59,9 +67,11 @@ def find_shadow(linear: NDArray[np.float32], luma: NDArray[np.float32]) -> Shado
     """
     inside = (slice(3, 21), slice(6, 90))
     tiles = luma[inside].reshape(_ROWS, _CELL_H, _COLUMNS, _CELL_W).transpose(0, 2, 1, 3)
-    cells = np.percentile(tiles.reshape(_ROWS * _COLUMNS, -1), 88, axis=1)
+    sized = tiles.reshape(_ROWS * _COLUMNS, -1)
+    at = round(0.88 * (sized.shape[1] - 1))
+    cells = np.partition(sized, at, axis=1)[:, at].astype(np.float64)
     x = np.log(np.maximum(cells, 2e-3))
-    low, high = np.percentile(x, (6, 94))
+    low, high = np.sort(x)[[2, -3]]
     if high - low < np.log(_MIN_RATIO):
         return None
     x = np.clip(x, low, high)
@@ -72,9 +82,7 @@ def find_shadow(linear: NDArray[np.float32], luma: NDArray[np.float32]) -> Shado
     before = (x.sum() - sides @ x) / (total - count)
     error = (x @ x) - count * beyond**2 - (total - count) * before**2
     best = int(np.argmin(error))
-    v, u = np.mgrid[0:_ROWS, 0:_COLUMNS]
-    plane = np.stack([np.ones(len(x)), u.ravel() - 2.5, v.ravel() - 2.5], axis=1)
-    rest = x - plane @ np.linalg.lstsq(plane, x, rcond=None)[0]
+    rest = x - _plane_fit() @ x
     step = float(beyond[best] - before[best])
     if error[best] > _GAIN * float(rest @ rest) or not (
         np.log(_MIN_RATIO) <= abs(step) <= np.log(_MAX_RATIO)
