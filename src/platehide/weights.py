@@ -73,7 +73,7 @@ def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def resolve(model: str | None) -> Path:
-    """Folder of a model: ``None`` = CURRENT, ``name`` = its newest version, ``name@version``,
+    """Folder of a model: ``None`` or ``CURRENT`` = the default, ``name`` = its newest version, ``name@version``,
     or a path to a folder with a spec.json.
 
     Raises:
@@ -88,7 +88,7 @@ def resolve(model: str | None) -> Path:
             raise UsageError(f"{model}: no spec.json there")
         return folder
     root = weights_root()
-    if model is None:
+    if model is None or model == "CURRENT":
         name = (root / "CURRENT").read_text(encoding="utf-8").strip()
         folder = root / name.replace("@", "/")
         if not (folder / "spec.json").is_file():

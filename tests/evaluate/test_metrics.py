@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from platehide.errors import UsageError, WeightsError
-from platehide.evaluate import gate
+from platehide.errors import UsageError
 from platehide.evaluate.dataset import PhotoRecord, PlateLabel, data_hash, load_records
 from platehide.evaluate.metrics import (
     Prediction,
@@ -174,62 +173,3 @@ def test_broken_lines_name_file_and_line(tmp_path: Path, line: str, reason: str)
 def test_no_sets(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no annotations"):
         load_records(tmp_path)
-
-
-FLOORS = gate.Floors({"recall50": 0.8}, {"leak_ge32": 0.1, "false_covers": 0.5}, 3.0)
-
-
-def measured(**changes: object) -> gate.Measured:
-    photos = [score_photo(record(label(QUAD)), predict(QUAD)) for _ in range(40)]
-    photos += [score_photo(record(), predict()) for _ in range(40)]
-    metrics = summarise(photos)
-    metrics |= {k: v for k, v in changes.items() if k != "ratio"}
-    return gate.Measured("m@1", metrics, float(changes.get("ratio", 2.0)))  # type: ignore[arg-type]
-
-
-def test_good_weights_pass_the_gate() -> None:
-    assert gate.judge(measured(), measured(), FLOORS) == []
-
-
-def share(count: int, total: int) -> dict[str, object]:
-    low, high = wilson(count, total)
-    return {
-        "count": count,
-        "total": total,
-        "value": count / total if total else None,
-        "low": low,
-        "high": high,
-    }
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"recall50": share(20, 40)}, "below its floor"),
-        ({"recall50": share(0, 0)}, "not measured"),
-        ({"recall50": None}, "not measured"),
-        ({"leak_ge32": share(9, 40)}, "above its limit"),
-        ({"recall50_ge32": share(33, 40)}, "beyond"),
-        ({"unsure": share(30, 80)}, "beyond"),
-        ({"false_covers": share(8, 40)}, "beyond"),
-        ({"ratio": math.nan}, "time was not measured"),
-        ({"ratio": 3.5}, "over 3.00"),
-        ({"ratio": 2.5}, "m@1 2.00"),
-    ],
-)
-def test_the_gate_says_why(changes: dict[str, object], reason: str) -> None:
-    reasons = gate.judge(measured(**changes), measured(), FLOORS)
-    assert any(reason in r for r in reasons), reasons
-
-
-def test_an_evaluation_that_is_not_reproduced(tmp_path: Path) -> None:
-    good = measured()
-    (tmp_path / "evaluation.json").write_text(json.dumps({"val": {"all": good.metrics}}))
-    assert gate.reproduces(tmp_path, good, "val") == []
-    assert gate.reproduces(tmp_path, measured(recall50=share(30, 40)), "val")
-    assert gate.reproduces(tmp_path, good, "test")
-
-
-def test_floors_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError):
-        gate.read_floors(tmp_path / "floors.json")

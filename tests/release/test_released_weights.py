@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from platehide.errors import WeightsError
 from platehide.evaluate import gate
 from platehide.evaluate.dataset import load_records
 from platehide.evaluate.page import page
+from platehide.evaluate.reproduce import consistent
 from platehide.evaluate.runner import detector_predictor, run_records
 from platehide.formats import open_photo
 from platehide.geometry import polygon_iou
@@ -45,7 +47,7 @@ def test_every_folder_is_whole(folder: Path) -> None:
         assert f"| {set_name} |" in card
     figures = json.loads((folder / "evaluation.json").read_text())
     for split in ("val", "test"):
-        assert figures[split]["model"] == spec.model
+        assert consistent(figures[split], spec.model) == []
         assert figures[split]["all"]["photos"] > 400
 
 
@@ -53,7 +55,7 @@ def test_the_default_model_is_above_its_floors() -> None:
     folder = resolve(None)
     floors = gate.read_floors(weights_root() / "floors.json")
     metrics = json.loads((folder / "evaluation.json").read_text())["val"]["all"]
-    assert gate.judge(gate.Measured("m", metrics, 1.0), None, floors) == []
+    assert gate.judge_floors(metrics, floors) == []
 
 
 @pytest.fixture
@@ -61,6 +63,24 @@ def copy(tmp_path: Path) -> Path:
     folder = tmp_path / "weights"
     shutil.copytree(resolve(None), folder)
     return folder
+
+
+def test_floors_have_only_ever_risen() -> None:
+    """Against every version of floors.json that this checkout's history knows."""
+    floors = gate.read_floors(weights_root() / "floors.json")
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("no git history here")
+
+    def show(*arguments: str) -> str:
+        done = subprocess.run(
+            [git, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.stdout if done.returncode == 0 else ""
+
+    for commit in show("log", "--format=%H", "--", "weights/floors.json").split():
+        then = gate.parse_floors(show("show", f"{commit}:weights/floors.json"))
+        assert gate.loosened(then, floors) == [], commit
 
 
 def test_one_flipped_bit_is_refused(copy: Path) -> None:

@@ -7,34 +7,49 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from platehide.detector import OnnxDetector
 from platehide.errors import PlateHideError, WeightsError
 from platehide.evaluate.benchmark import Reference
+from platehide.evaluate.crops import plan_crops, run_crops, summarise_crops
 from platehide.evaluate.dataset import PhotoRecord
-from platehide.evaluate.runner import detector_predictor, report, run_records
+from platehide.evaluate.metrics import PhotoOutcome, score_photo
+from platehide.evaluate.runner import detector_predictor, report
+from platehide.formats import open_photo
+from platehide.image_io import DEFAULT_MAX_PIXELS
 from platehide.model_spec import read_spec
 from platehide.weights import LFS_MARK, Weights
 
 GRAPH_LIMIT = 1e-3
 """Worst difference of the float32 graph from torch: the same arithmetic, so only rounding."""
 STORAGE_LIMIT = 4e-3
-"""Mean difference that float16 storage of (BatchNorm-folded) weights may cost."""
+"""Mean difference that float16 storage of weights may cost."""
 SLOWER_LIMIT = 1.15
 """A candidate may take this much longer (p95 over the reference) than the baseline."""
+FOLDER_LIMIT = 25_000_000
+"""Bytes of one folder of weights: it lies in plain git."""
+CROPS = 1000
 
 JUDGED: tuple[tuple[str, bool], ...] = (
     # (metric, larger is better)
     ("recall50", True),
     ("recall50_ge32", True),
+    ("recall75", True),
+    ("quad_iou", True),
     ("leak_ge32", False),
+    ("leak_ge32_quads", False),
+    ("corner_error_median", False),
+    ("over_cover", False),
     ("false_covers", False),
+    ("false_covers_crops", False),
     ("unsure", False),
+    ("errors", False),
 )
 
 
@@ -49,11 +64,18 @@ class Floors:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's figures of this run."""
+    """One model's figures of this run: ``result`` as ``runner.report`` gives it, and the p95 of
+    detection as a ratio to the reference network."""
 
     model: str
-    metrics: dict[str, Any]
+    result: dict[str, Any]
     ratio_p95: float
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures over all photos."""
+        found: dict[str, Any] = self.result["all"]
+        return found
 
 
 def read_floors(path: Path) -> Floors:
@@ -63,93 +85,191 @@ def read_floors(path: Path) -> Floors:
         WeightsError: missing or broken.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return Floors(dict(raw["least"]), dict(raw["most"]), float(raw["time_ratio_p95"]))
+        return parse_floors(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: {error}") from error
+
+
+def parse_floors(text: str) -> Floors:
+    """The floors of a JSON text.
+
+    Raises:
+        ValueError, KeyError, TypeError: broken.
+    """
+    raw = json.loads(text)
+
+    def numbers(key: str) -> dict[str, float]:
+        values = {str(k): float(v) for k, v in raw[key].items()}
+        if not all(math.isfinite(v) for v in values.values()):
+            raise ValueError(f"{key}: a floor is a number")
+        return values
+
+    return Floors(numbers("least"), numbers("most"), float(raw["time_ratio_p95"]))
+
+
+def loosened(old: Floors, new: Floors) -> list[str]:
+    """Reasons why ``new`` is not at least as strict as ``old``: floors only rise."""
+    reasons = []
+    for name, least in old.least.items():
+        if new.least.get(name, -math.inf) < least:
+            reasons.append(f"the floor of {name} fell from {least} to {new.least.get(name)}")
+    for name, most in old.most.items():
+        if new.most.get(name, math.inf) > most:
+            reasons.append(f"the limit of {name} rose from {most} to {new.most.get(name)}")
+    if not new.time_ratio_p95 <= old.time_ratio_p95:
+        reasons.append(
+            f"the limit of the time rose from {old.time_ratio_p95} to {new.time_ratio_p95}"
+        )
+    return reasons
 
 
 def check_files(folder: Path) -> list[str]:
     """Reasons against the folder itself: files, digests, card, evaluation, recorded parity."""
     reasons = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        with path.open("rb") as start:
+            if start.read(len(LFS_MARK)) == LFS_MARK:
+                reasons.append(f"{path}: a Git LFS pointer, not the file itself")
+    if reasons:
+        return reasons
     try:
         spec = read_spec(folder / "spec.json")
-        weights = Weights(folder, spec)
-        for file in spec.sha256:
-            weights.read(file)
-        parity = spec.notes.get("parity", {})
-        for file in spec.sha256:
-            found = parity.get(file)
-            if found is None:
-                reasons.append(f"{file}: its difference from torch was not recorded at export")
-            elif not (found["graph"] <= GRAPH_LIMIT and found["storage"] <= STORAGE_LIMIT):
-                reasons.append(f"{file}: differs from torch by {found}")
     except PlateHideError as error:
         return [str(error)]
-    for file in ("MODEL_CARD.md", "evaluation.json"):
-        path = folder / file
-        if not path.is_file():
-            reasons.append(f"{path}: missing")
-        elif path.read_bytes().startswith(LFS_MARK):
-            reasons.append(f"{path}: a Git LFS pointer")
+    weights = Weights(folder, spec)
+    parity = spec.notes.get("parity", {})
+    for file in spec.sha256:
+        try:
+            weights.read(file)
+        except PlateHideError as error:
+            reasons.append(str(error))
+            continue
+        found = parity.get(file)
+        if found is None:
+            reasons.append(f"{file}: its difference from torch was not recorded at export")
+        elif not (found["graph"] <= GRAPH_LIMIT and found["storage"] <= STORAGE_LIMIT):
+            reasons.append(f"{file}: differs from torch by {found}")
+    for name in ("MODEL_CARD.md", "evaluation.json"):
+        if not (folder / name).is_file():
+            reasons.append(f"{folder / name}: missing")
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    if size > FOLDER_LIMIT:
+        reasons.append(f"{folder}: {size / 1e6:.1f} MB together, over {FOLDER_LIMIT / 1e6:.0f} MB")
     return reasons
 
 
-def measure(detector: OnnxDetector, records: Sequence[PhotoRecord]) -> Measured:
-    """Metrics over the records, and the p95 time as a ratio to the reference in the same run."""
+def measure(
+    detectors: Sequence[OnnxDetector],
+    records: Sequence[PhotoRecord],
+    *,
+    crops: int = CROPS,
+    quiet: bool = False,
+) -> list[Measured]:
+    """Every model over the same photos and crops in the same run, photo by photo in turn, with
+    the reference network between: a busy machine slows all of them alike.
+    """
     reference = Reference()
-    before = [reference() for _ in range(10)]
-    outcomes = run_records(records, detector_predictor(detector))
-    unit = float(np.median(before + [reference() for _ in range(10)]))
-    result = report(outcomes)
-    p95 = result["all"]["ms_p95"]
-    ratio = math.nan if p95 is None else p95 / unit
-    return Measured(detector.model, result["all"], ratio)
+    units = [reference() for _ in range(5)]
+    predictors = [detector_predictor(d) for d in detectors]
+    outcomes: list[list[PhotoOutcome]] = [[] for _ in detectors]
+    for number, record in enumerate(tqdm(records, desc="gate", unit="photo", disable=quiet)):
+        data = record.path.read_bytes()
+        if number % 5 == 0:
+            units.append(reference())
+        order = range(len(detectors)) if number % 2 == 0 else reversed(range(len(detectors)))
+        for k in order:
+            frame = open_photo(data, max_pixels=DEFAULT_MAX_PIXELS).frames[0]
+            outcomes[k].append(score_photo(record, predictors[k](frame)))
+    unit = float(np.median(units))
+    plan = plan_crops(records, crops) if crops > 0 else []
+    measured = []
+    for detector, predict, mine in zip(detectors, predictors, outcomes, strict=True):
+        result = report(mine)
+        if plan:
+            result["crops"] = summarise_crops(run_crops(plan, predict, quiet=quiet))
+            result["all"]["false_covers_crops"] = result["crops"]["false_covers"]
+        p95 = result["all"]["ms_p95"]
+        measured.append(Measured(detector.model, result, math.nan if p95 is None else p95 / unit))
+    return measured
 
 
-def _value(metric: Any) -> float | None:
+def is_slow(candidate: Measured, baseline: Measured | None, floors: Floors) -> bool:
+    """Whether the time alone would refuse the candidate."""
+    if candidate.ratio_p95 > floors.time_ratio_p95:
+        return True
+    return baseline is not None and candidate.ratio_p95 > SLOWER_LIMIT * baseline.ratio_p95
+
+
+def measure_again(
+    detectors: Sequence[OnnxDetector],
+    records: Sequence[PhotoRecord],
+    measured: Sequence[Measured],
+    floors: Floors,
+    *,
+    times: int = 3,
+    most: int = 80,
+) -> list[Measured]:
+    """Time once more, at most ``times``, while the candidate (the first) looks slow. The smallest
+    ratio of each model counts: a disturbance only ever makes a time longer.
+    """
+    now = list(measured)
+    few = list(records)[:: max(1, len(records) // most)]
+    for _ in range(times):
+        if not is_slow(now[0], now[1] if len(now) > 1 else None, floors):
+            break
+        fresh = measure(detectors, few, crops=0, quiet=True)
+        now = [
+            replace(a, ratio_p95=min(a.ratio_p95, b.ratio_p95))
+            for a, b in zip(now, fresh, strict=True)
+        ]
+    return now
+
+
+def number_of(metric: Any) -> float | None:
+    """A figure's number (of a counted share its value); ``None`` where there is none."""
+    value = metric.get("value") if isinstance(metric, dict) else metric
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _interval(metrics: dict[str, Any], name: str) -> tuple[float, float] | None:
+    metric = metrics.get(name)
     if isinstance(metric, dict):
-        return metric.get("value")
-    return metric if isinstance(metric, int | float) else None
+        return (metric["low"], metric["high"]) if metric.get("total") else None
+    found = metrics.get(f"{name}_interval")
+    return None if found is None else (float(found[0]), float(found[1]))
 
 
-def judge(candidate: Measured, baseline: Measured | None, floors: Floors) -> list[str]:
-    """Reasons to refuse, empty when the candidate may land."""
+def judge_floors(metrics: dict[str, Any], floors: Floors) -> list[str]:
+    """Reasons why figures lie on the wrong side of the absolute limits, or are missing."""
     reasons = []
-    for name, least in floors.least.items():
-        value = _value(candidate.metrics.get(name))
-        if value is None or not math.isfinite(value):
-            reasons.append(f"{name} was not measured")
-        elif value < least:
-            reasons.append(f"{name} is {value:.4f}, below its floor {least:.4f}")
-    for name, most in floors.most.items():
-        value = _value(candidate.metrics.get(name))
-        if value is None or not math.isfinite(value):
-            reasons.append(f"{name} was not measured")
-        elif value > most:
-            reasons.append(f"{name} is {value:.4f}, above its limit {most:.4f}")
+    for limits, below in ((floors.least, True), (floors.most, False)):
+        for name, limit in limits.items():
+            value = number_of(metrics.get(name))
+            if value is None:
+                reasons.append(f"{name} was not measured")
+            elif below and value < limit:
+                reasons.append(f"{name} is {value:.4f}, below its floor {limit:.4f}")
+            elif not below and value > limit:
+                reasons.append(f"{name} is {value:.4f}, above its limit {limit:.4f}")
+    return reasons
+
+
+def judge_time(candidate: Measured, baseline: Measured | None, floors: Floors) -> list[str]:
+    """Reasons against the candidate's p95."""
+    reasons = []
     if not math.isfinite(candidate.ratio_p95):
-        reasons.append("the time was not measured")
-    elif candidate.ratio_p95 > floors.time_ratio_p95:
+        return ["the time was not measured"]
+    if candidate.ratio_p95 > floors.time_ratio_p95:
         reasons.append(
             f"p95 takes {candidate.ratio_p95:.2f} × the reference, over {floors.time_ratio_p95:.2f}"
         )
     if baseline is None:
         return reasons
-    for name, larger in JUDGED:
-        ours, theirs = candidate.metrics.get(name), baseline.metrics.get(name)
-        if not isinstance(ours, dict) or not isinstance(theirs, dict):
-            reasons.append(f"{name} is missing from a measurement")
-            continue
-        if not theirs["total"] or not ours["total"]:
-            continue
-        worse = ours["value"] < theirs["low"] if larger else ours["value"] > theirs["high"]
-        if worse:
-            reasons.append(
-                f"{name} is {ours['value']:.4f}, beyond {baseline.model}'s interval"
-                f" {theirs['low']:.4f} to {theirs['high']:.4f}"
-            )
-    if candidate.ratio_p95 > SLOWER_LIMIT * baseline.ratio_p95:
+    if not math.isfinite(baseline.ratio_p95):
+        reasons.append(f"the time of {baseline.model} was not measured")
+    elif candidate.ratio_p95 > SLOWER_LIMIT * baseline.ratio_p95:
         reasons.append(
             f"p95 takes {candidate.ratio_p95:.2f} × the reference,"
             f" {baseline.model} {baseline.ratio_p95:.2f} ×"
@@ -157,19 +277,28 @@ def judge(candidate: Measured, baseline: Measured | None, floors: Floors) -> lis
     return reasons
 
 
-REPRODUCED: tuple[str, ...] = ("recall50", "recall50_ge32", "leak_ge32", "false_covers")
-TOLERANCE = 0.005
-
-
-def reproduces(folder: Path, candidate: Measured, split: str) -> list[str]:
-    """Reasons why the committed evaluation.json is not what was measured now."""
-    try:
-        saved = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))[split]["all"]
-    except (OSError, ValueError, KeyError) as error:
-        return [f"evaluation.json: no figures for {split} ({error})"]
+def judge_against(candidate: dict[str, Any], baseline: dict[str, Any], model: str) -> list[str]:
+    """Reasons why figures are beyond the interval of the baseline ``model``, or are missing."""
     reasons = []
-    for name in REPRODUCED:
-        old, new = _value(saved.get(name)), _value(candidate.metrics.get(name))
-        if old is None or new is None or abs(old - new) > TOLERANCE:
-            reasons.append(f"evaluation.json says {name} {old}, measured {new}")
+    for name, larger in JUDGED:
+        value, interval = number_of(candidate.get(name)), _interval(baseline, name)
+        if value is None:
+            reasons.append(f"{name} was not measured")
+        elif interval is None:
+            reasons.append(f"{name} of {model} was not measured")
+        elif value < interval[0] if larger else value > interval[1]:
+            reasons.append(
+                f"{name} is {value:.4f}, beyond {model}'s interval"
+                f" {interval[0]:.4f} to {interval[1]:.4f}"
+            )
+    return reasons
+
+
+def judge(candidate: Measured, baseline: Measured | None, floors: Floors) -> list[str]:
+    """Reasons to refuse, empty when the candidate may land."""
+    reasons = judge_floors(candidate.metrics, floors)
+    reasons += judge_time(candidate, baseline, floors)
+    if baseline is not None:
+        more = judge_against(candidate.metrics, baseline.metrics, baseline.model)
+        reasons += [r for r in more if r not in reasons]
     return reasons
