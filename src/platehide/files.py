@@ -355,12 +355,13 @@ def remove_leftovers(folders: Iterable[str | Path]) -> None:
             for entry in listing:
                 if entry.name.startswith(_PART_PREFIX) and entry.name.endswith(_PART_SUFFIX):
                     owner = entry.name[len(_PART_PREFIX) :].split("-")[0]
-                    if owner.isdigit() and not _is_running(int(owner)):
+                    if owner.isdigit() and not is_running(int(owner)):
                         with suppress(OSError):
                             os.unlink(entry.path)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """True while there is a process of this number (on this machine)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from platehide.cover import CoverOptions
+from platehide.cover import CoverOptions, load_cover
 from platehide.detection import Detector
-from platehide.errors import ImageError
+from platehide.errors import ImageError, UsageError, WeightsError
 from platehide.files import byte_limit, planned_name, read_photo, write_whole
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
 from platehide.types import HideResult
 from platehide.verify import VerifyMode
+from platehide.weights import resolve
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,19 @@ def make_hider(settings: HideSettings) -> Hider:
         max_pixels=settings.max_pixels,
         verify=settings.verify,
     )
+
+
+def check_settings(settings: HideSettings) -> None:
+    """Find out what is wrong with model or cover without loading the model.
+
+    Raises:
+        UsageError: the settings cannot be used.
+    """
+    try:
+        resolve(settings.model)
+    except WeightsError as error:
+        raise UsageError(str(error)) from error
+    load_cover(None if settings.cover is None else Path(settings.cover))
 
 
 @dataclass(frozen=True)

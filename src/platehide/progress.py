@@ -37,6 +37,9 @@ class Progress:
             "{l_bar}{bar}| {n_fmt}/{total_fmt} "
             "[{elapsed}, {rate_noinv_fmt}, ETA {remaining}{postfix}]"
         )
+        if self._log:
+            known = known.replace("{l_bar}{bar}|", "{percentage:3.0f}%")
+        self._notes: tqdm[NoReturn] | None = None
         self._bar: tqdm[NoReturn] = tqdm(
             total=total,
             file=self._stream,
@@ -44,7 +47,7 @@ class Progress:
             unit=" photos",
             mininterval=0.2,
             delay=0.0 if terminal else float("inf"),  # in a log we print what it would show
-            ncols=None if width_known else 100 if terminal else 150,
+            ncols=100 if terminal and not width_known else None,
             dynamic_ncols=width_known,
             bar_format=known if total is not None else None,
         )
@@ -61,13 +64,23 @@ class Progress:
             self._bar.total -= count
 
     def note(self, text: str) -> None:
-        """Show a few words behind the bar."""
-        self._bar.set_postfix_str(text, refresh=False)
+        """Show a few words: below the bar, in a log on its line."""
+        if self._log or self._bar.disable:
+            self._bar.set_postfix_str(text, refresh=False)
+            return
+        if self._notes is None:
+            self._notes = tqdm(
+                file=self._stream, bar_format="{desc}", position=1, leave=False, mininterval=0.2
+            )
+        self._notes.set_description_str(text, refresh=False)
+        self._notes.update()
 
     def line(self, text: str) -> None:
         """Print a line without disturbing the bar."""
         if not self._log:
             self._bar.clear()
+            if self._notes is not None:
+                self._notes.clear()
         print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
@@ -75,6 +88,10 @@ class Progress:
         if self._log:
             self._log_line()
             self._log = False
+        if self._notes is not None:
+            words = self._notes.desc
+            self._notes.close()
+            self._bar.set_postfix_str(words)
         self._bar.close()
 
     def _log_line(self) -> None:

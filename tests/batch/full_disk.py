@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from batch_fakes import make_fake
-
+from fake_plates import make_fake
 from platehide.batch import stores
 from platehide.jobs import HideSettings
 from platehide.pipeline import PlateHider

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_fakes import KILL_SIZE, SLOW_SIZE, has_magenta, make_fake, photo_bytes, put
 
+from fake_plates import HOLD, KILL_SIZE, has_magenta, make_fake, photo_bytes, put
 from platehide.cli import batch as command
 from platehide.errors import PlateHideError, UsageError
 
@@ -162,6 +162,49 @@ def test_photos_of_an_ad_are_looked_at_again(tmp_path: Path) -> None:
     assert rows(tmp_path / "off")["with/2.jpg"]["status"] == "none"
 
 
+def test_a_doubt_in_an_ad_is_looked_at_again_and_never_dismissed(tmp_path: Path) -> None:
+    src, dst = tmp_path / "src", tmp_path / "dst"
+    put(src / "with/1.jpg", size=(640, 480))
+    put(src / "with/2.jpg", "doubt", size=(640, 480))
+    put(src / "with/3.jpg", "doubt-faint", size=(640, 480))
+    put(src / "without/1.jpg", "none", size=(640, 480))
+    put(src / "without/2.jpg", "doubt", size=(640, 480))
+    assert batch(src, dst) == 1
+    found = check_consistent(dst)
+    assert {key: (row["status"], row.get("second_look")) for key, row in found.items()} == {
+        "with/1.jpg": ("hidden", None),
+        "with/2.jpg": ("unsure", True),  # the closer look finds nothing: the doubt stays
+        "with/3.jpg": ("hidden", True),
+        "without/1.jpg": ("none", None),
+        "without/2.jpg": ("unsure", None),
+    }
+
+
+def test_an_ad_of_any_size_holds_a_few_photos_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ad without a plate, larger than what is held: its photos are looked at once more."""
+    from platehide.batch import worker
+    from platehide.batch.listing import Entry
+    from platehide.batch.plan import Unit, UnitPhoto
+    from platehide.jobs import HideSettings
+
+    monkeypatch.setattr(worker, "_HELD_PHOTOS", 2)
+    for n in range(6):
+        put(tmp_path / f"src/{n}.jpg", "faint" if n == 4 else "none", seed=n, size=(640, 480))
+    settings = worker.BatchSettings(HideSettings(), str(tmp_path / "src"), str(tmp_path / "dst"))
+    unit = Unit(0, tuple(UnitPhoto(Entry(f"{n}.jpg")) for n in range(6)), "ad")
+    done = list(worker.make_worker(settings, make_fake).work(unit, lambda n: None))
+    assert sorted(d.number for d in done) == list(range(6))
+    assert {d.row["status"] for d in done} == {"none"}
+    assert outputs(tmp_path / "dst") == [f"{n}.jpg" for n in range(6)]
+    put(tmp_path / "src/5.jpg", size=(640, 480))
+    done = list(worker.make_worker(settings, make_fake).work(unit, lambda n: None))
+    assert sorted(d.number for d in done) == list(range(6))
+    status = {d.number: d.row["status"] for d in done}
+    assert status == {0: "none", 1: "none", 2: "none", 3: "none", 4: "hidden", 5: "hidden"}
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_list_carries_its_columns(tmp_path: Path, kind: str) -> None:
     put(tmp_path / "photos/a/1.jpg", size=(640, 480))
@@ -192,6 +235,23 @@ def test_a_list_carries_its_columns(tmp_path: Path, kind: str) -> None:
     assert len(check_consistent(dst)) == 3
 
 
+def test_a_list_of_bare_names_and_of_other_columns(tmp_path: Path) -> None:
+    for n in range(3):
+        put(tmp_path / f"{n}.jpg", seed=n)
+    lines = [
+        '"0.jpg"',
+        '{"url": "1.jpg", "price": NaN, "seen": [NaN, 1]}',
+        '{"file_name": "2.jpg"}',
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    assert batch(tmp_path / "list.jsonl", tmp_path / "dst") == 0
+    found = check_consistent(tmp_path / "dst")
+    assert sorted(found) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert (found["1.jpg"]["price"], found["1.jpg"]["seen"]) == (None, [None, 1])
+    (part,) = (tmp_path / "dst/_platehide").rglob("part-*.jsonl")
+    assert "NaN" not in part.read_text()  # which is not JSON
+
+
 @pytest.mark.parametrize("path", ["../secret.jpg", "a/../../b.jpg", "", "_platehide/x.jpg", 3])
 def test_a_list_cannot_lead_out_of_the_destination(tmp_path: Path, path: object) -> None:
     (tmp_path / "list.jsonl").write_text(json.dumps({"image": path}) + "\n")
@@ -214,8 +274,47 @@ def test_parquet_parts_are_resumed(archive: Path, tmp_path: Path) -> None:
     assert batch(archive, dst, "--resume", "--manifest-format", "parquet") == 1
     (part,) = (dst / "_platehide").rglob("part-*")
     assert len(parquet.read_table(part)) == 15
-    assert batch(archive, dst, "--resume") == 1  # and back to JSON lines
+    assert batch(archive, dst, "--resume", "--manifest-format", "jsonl") == 1
     assert len(check_consistent(dst)) == 15
+
+
+def test_parquet_parts_give_back_what_was_carried(tmp_path: Path) -> None:
+    """Columns of several kinds, with parts, with numbers too large: rewritten without a change."""
+    pytest.importorskip("pyarrow.parquet")
+    columns: list[dict[str, Any]] = [
+        {"mixed": 1, "parts": {"a": 1}, "big": 2**70, "tags": ["x"], "plain": "ü", "some": 1.5},
+        {"mixed": "one", "parts": {"b": [2]}, "big": 3, "tags": [1, None], "plain": "", "no": True},
+    ]
+    for n, row in enumerate(columns):
+        put(tmp_path / f"{n}.jpg", seed=n)
+        row["image"] = f"{n}.jpg"
+    source = tmp_path / "list.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in columns))
+    dst = tmp_path / "dst"
+    assert batch(source, dst, "--manifest-format", "parquet", "--audit") == 0
+    put(tmp_path / "2.jpg", seed=2)
+    columns.append({"image": "2.jpg", "mixed": None, "plain": "new"})
+    source.write_text("".join(json.dumps(row) + "\n" for row in columns))
+    assert batch(source, dst, "--resume") == 0  # the format of the first run stays
+    assert not list((dst / "_platehide").rglob("part-*.jsonl"))
+    assert batch(source, dst, "--resume", "--manifest-format", "jsonl") == 0
+    found = check_consistent(dst)
+    for row in columns:
+        kept = {name: value for name, value in row.items() if value is not None}
+        name = kept.pop("image")
+        assert {column: found[name][column] for column in kept} == kept
+    assert found["0.jpg"]["audit"].keys() == found["1.jpg"]["audit"].keys()
+
+
+def test_names_that_are_not_utf8_stay_in_json_lines(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    put(tmp_path / "src/a.jpg")
+    (tmp_path / "src" / os.fsdecode(b"b\xff.jpg")).write_bytes(photo_bytes())
+    dst = tmp_path / "dst"
+    assert batch(tmp_path / "src", dst, "--manifest-format", "parquet") == 0
+    assert len(rows(dst)) == 2
+    assert batch(tmp_path / "src", dst, "--resume") == 0
+    assert len(rows(dst)) == 2
 
 
 def test_two_inputs_of_one_output(tmp_path: Path) -> None:
@@ -240,6 +339,8 @@ def test_usage_errors_write_nothing(archive: Path, tmp_path: Path) -> None:
         [archive, tmp_path / "dst", "--manifest", tmp_path / "dst"],
         [archive, tmp_path / "dst", "-o", "x.html"],
         [archive, tmp_path / "dst", "--root", tmp_path],
+        [archive, tmp_path / "dst", "--model", "no-such-model"],
+        [archive, tmp_path / "dst", "--spool", tmp_path / "missing"],
     ):
         with pytest.raises(UsageError):
             batch(*arguments)
@@ -292,7 +393,7 @@ def _start(*arguments: object) -> subprocess.Popen[bytes]:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import argparse\n"
-        "from batch_fakes import make_fake\n"
+        "from fake_plates import make_fake\n"
         "from platehide.cli import batch\n"
         "if __name__ == '__main__':\n"
         "    parser = argparse.ArgumentParser()\n"
@@ -301,12 +402,13 @@ def _start(*arguments: object) -> subprocess.Popen[bytes]:
     )
     script = Path(str(arguments[1])).parent / "drive.py"
     script.write_text(program)
-    here = str(Path(__file__).parent)
-    return subprocess.Popen(
-        [sys.executable, script, here, *map(str, arguments), "-q", "--contact-sheet", ""],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    here = str(Path(__file__).parents[1])
+    with script.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, script, here, *map(str, arguments), "-q", "--contact-sheet", ""],
+            stdout=log,
+            stderr=log,
+        )
 
 
 def _children(pid: int) -> list[int]:
@@ -321,10 +423,28 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
+@pytest.fixture
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While this file exists, workers stop after a few photos."""
+    file = tmp_path / "hold"
+    file.touch()
+    monkeypatch.setenv(HOLD, str(file))
+    return file
+
+
+def _wait(
+    condition: Callable[[], object], driver: subprocess.Popen[bytes], seconds: float = 300.0
+) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        waited = time.monotonic() > end
+        if waited or driver.poll() is not None:
+            driver.kill()
+            log = Path(str(driver.args[1])).with_suffix(".log")  # type: ignore[index]
+            pytest.fail(
+                f"{'waited in vain' if waited else 'the driver has ended'} "
+                f"(exit code {driver.wait()}): {log.read_text()[-2000:]}"
+            )
         time.sleep(0.02)
 
 
@@ -342,31 +462,38 @@ def _workers(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_kill_9_of_a_worker_loses_nothing(tmp_path: Path) -> None:
+def test_kill_9_of_a_worker_loses_nothing(tmp_path: Path, hold: Path) -> None:
     src, dst = tmp_path / "src", tmp_path / "dst"
     for n in range(16):
-        put(src / f"ad{n % 2}/{n}.jpg", size=SLOW_SIZE, seed=n)
+        put(src / f"ad{n % 2}/{n}.jpg", seed=n)
     driver = _start(src, dst, "--workers", 2)
-    _wait(lambda: dst.exists() and len(outputs(dst)) >= 2)
+    _wait(lambda: dst.exists() and len(outputs(dst)) >= 2, driver)
     os.kill(_workers(driver.pid)[0], signal.SIGKILL)
-    assert driver.wait(60) == 0
+    hold.unlink()
+    assert driver.wait(300) == 0
     found = check_consistent(dst)
     assert len(found) == 16
     assert {row["status"] for row in found.values()} == {"hidden"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_kill_9_of_the_driver_ends_the_workers_and_a_resume_finishes(tmp_path: Path) -> None:
+def test_kill_9_of_the_driver_ends_the_workers_and_a_resume_finishes(
+    tmp_path: Path, hold: Path
+) -> None:
     src, dst = tmp_path / "src", tmp_path / "dst"
     for n in range(16):
-        put(src / f"{n}.jpg", size=SLOW_SIZE, seed=n)
+        put(src / f"{n}.jpg", seed=n)
     driver = _start(src, dst, "--workers", 2)
-    _wait(lambda: dst.exists() and len(outputs(dst)) >= 3)
+    _wait(lambda: dst.exists() and len(outputs(dst)) >= 3, driver)
     workers = _workers(driver.pid)
     assert len(workers) == 2
     driver.kill()
     driver.wait()
-    _wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 10)
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < end, "the workers outlive their driver"
+        time.sleep(0.02)
+    hold.unlink()
     for name in outputs(dst):
         if name.endswith(".jpg"):
             assert not has_magenta((dst / name).read_bytes())
@@ -379,14 +506,15 @@ def test_kill_9_of_the_driver_ends_the_workers_and_a_resume_finishes(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_an_interrupt_is_orderly(tmp_path: Path) -> None:
+def test_an_interrupt_is_orderly(tmp_path: Path, hold: Path) -> None:
     src, dst = tmp_path / "src", tmp_path / "dst"
     for n in range(20):
-        put(src / f"{n}.jpg", size=SLOW_SIZE, seed=n)
+        put(src / f"{n}.jpg", seed=n)
     driver = _start(src, dst, "--workers", 1)
-    _wait(lambda: dst.exists() and len(outputs(dst)) >= 2)
+    _wait(lambda: dst.exists() and len(outputs(dst)) >= 2, driver)
     driver.send_signal(signal.SIGINT)
-    assert driver.wait(60) == 130
+    hold.unlink()
+    assert driver.wait(300) == 130
     before = check_consistent(dst)
     assert 2 <= len(before) < 20
     assert batch(src, dst, "--resume", "--workers", 2) == 0
@@ -456,7 +584,10 @@ def test_two_drivers_on_one_manifest(archive: Path, tmp_path: Path) -> None:
 
 
 def test_report_and_contact_sheet(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from PIL import Image
 
@@ -471,6 +602,10 @@ def test_report_and_contact_sheet(
     assert "bad.jpg" in page
     assert "at 0.1 a core-hour" in page
     assert "data:image/jpeg;base64," in page
+    capsys.readouterr()
+    assert batch("report", "dst", "-o", "-") == 0
+    assert capsys.readouterr().out.startswith("<!doctype html>")
+    assert not Path("-").exists()
     with pytest.raises(UsageError, match="must not lie"):
         batch("report", "dst/_platehide", "-o", "dst/report.html")
     with pytest.raises(UsageError, match="no manifest"):

@@ -58,6 +58,8 @@ def test_nothing_listed_nothing_to_do() -> None:
         (facts("a.jpg"), Redo(older_than=("m", "10")), True),
         (facts("a.jpg", model="m@10"), Redo(older_than=("m", "9")), False),
         (facts("a.jpg"), Redo(older_than=("n", "0")), True),
+        (facts("a.jpg"), Redo(older_than=("", "0.9")), False),
+        (facts("a.jpg"), Redo(older_than=("", "2")), True),
         (facts("a.jpg", "unsure", code="unsure"), Redo(older_than=("m", "2")), True),
     ],
 )
@@ -104,6 +106,23 @@ def test_without() -> None:
 def test_parse_model() -> None:
     assert parse_model("dense@1.2") == ("dense", "1.2")
     assert parse_model("dense") == ("dense", "")
+    assert parse_model("0.2") == ("", "0.2")
+
+
+def test_one_of_two_inputs_of_one_output_wins_in_whatever_order_they_are_listed() -> None:
+    for keys in (["a.heic", "a.heic.jpg"], ["a.heic.jpg", "a.heic"]):
+        found = plan(keys, {})
+        assert todo(found) == ["a.heic"]
+        assert [entry.key for entry in found.clashes] == ["a.heic.jpg"]
+
+
+def test_spools_of_killed_drivers_are_removed(tmp_path: Path) -> None:
+    abandoned, alive = tmp_path / "platehide-batch-999999999-x", tmp_path / "platehide-batch-1-x"
+    for folder in (abandoned, alive, tmp_path / "platehide-batch-notes"):
+        folder.mkdir()
+    spool = Spool(Grouping(), None, str(tmp_path))
+    spool.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [alive.name, "platehide-batch-notes"]
 
 
 def test_photos_of_an_ad_and_of_one_output_share_a_shard() -> None:

@@ -17,17 +17,17 @@ import pytest
 
 pytest.importorskip("ray.data", reason="needs the extra 'batch'")
 
-from batch_fakes import SLOW_SIZE, has_magenta, put
+from fake_plates import SLOW_SIZE, has_magenta, put
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("PLATEHIDE_TEST_RAY") != "1",
     reason="starts a Ray cluster, which takes minutes; PLATEHIDE_TEST_RAY=1 runs it",
 )
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]  # where fake_plates lies
 DRIVER = (
     "import argparse, sys\n"
-    "from batch_fakes import make_fake\n"
+    "from fake_plates import make_fake\n"
     "from platehide.cli import batch\n"
     "if __name__ == '__main__':\n"
     "    parser = argparse.ArgumentParser()\n"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ import pytest
 pytest.importorskip("s3fs", reason="needs the extra 'batch'")
 moto_server = pytest.importorskip("moto.server", reason="needs moto")
 
-from batch_fakes import has_magenta, make_fake, photo_bytes  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
+from fake_plates import has_magenta, make_fake, photo_bytes  # noqa: E402
 from platehide.batch import stores  # noqa: E402
 from platehide.batch.manifest import Manifest  # noqa: E402
 from platehide.cli import batch as command  # noqa: E402
@@ -189,3 +190,33 @@ def test_rows_are_put_in_objects_as_they_come(
     rows = Manifest("s3://hidden/out/_platehide").load(0, dict).rows
     assert len(rows) == 7
     assert rows["1.jpg"]["status"] == "hidden"
+
+
+def test_a_store_that_cannot_be_used_is_a_clear_word(
+    s3: Throttle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put("a/1.jpg", photo_bytes())
+    with pytest.raises(UsageError, match=r"s3://missing.*bucket"):
+        batch("s3://missing/a", tmp_path / "dst")
+    with pytest.raises(UsageError, match="no photos found"):
+        batch("s3://photos/nothing", tmp_path / "dst")
+    with pytest.raises(UsageError, match="bucket"):
+        batch("s3://photos/a", "s3://missing/out")
+    assert not (tmp_path / "dst").exists()
+    import s3fs
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(UsageError, match="credentials"):
+        batch("s3://photos/a", tmp_path / "dst")
+    monkeypatch.undo()
+
+
+def test_what_fails_leaves_no_object_of_another_run(s3: Throttle) -> None:
+    """A driver that was killed on a store may have lost the row of an output that is there."""
+    put("a/1.jpg", photo_bytes("doubt"))
+    stores.RemoteStore("s3://hidden/out").write("1.jpg", photo_bytes("plate"))
+    assert batch("s3://photos/a", "s3://hidden/out") == 1
+    assert check_consistent()["1.jpg"]["status"] == "unsure"

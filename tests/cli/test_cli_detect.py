@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from cli_fakes import KILL_SIZE, make_fake, put
 
+from fake_plates import KILL_SIZE, make_fake, put
 from platehide.cli import detect as command
 from platehide.errors import UsageError
 

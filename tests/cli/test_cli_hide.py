@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_fakes import KILL_SIZE, SLOW_SIZE, has_magenta, make_fake, photo_bytes, put
 
+from fake_plates import HOLD, KILL_SIZE, has_magenta, make_fake, photo_bytes, put
 from platehide.cli import hide as command
 from platehide.cli import main
 from platehide.errors import UsageError
@@ -362,18 +362,25 @@ def test_several_processes_and_one_that_is_killed(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupt_leaves_whole_files_and_a_valid_report(tmp_path: Path, workers: int) -> None:
+def test_an_interrupt_leaves_whole_files_and_a_valid_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
     source, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "r.jsonl"
+    hold = tmp_path / "hold"
+    hold.touch()
+    monkeypatch.setenv(HOLD, str(hold))
     for n in range(40):
-        put(source / f"{n:02}.jpg", size=SLOW_SIZE, seed=n)
+        put(source / f"{n:02}.jpg", seed=n)
     arguments = ("-q", source, "-o", out, "--report", report, "--workers", workers)
 
     def interrupt() -> None:
-        while not (out.exists() and len(tree(out)) >= 2):
+        end = time.monotonic() + 300
+        while not (out.exists() and len(tree(out)) >= 2) and time.monotonic() < end:
             time.sleep(0.02)
         os.kill(os.getpid(), 2)
+        hold.unlink()
 
-    thread = threading.Thread(target=interrupt)
+    thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     assert command.hide(parse(*arguments), make_fake) == 130
     thread.join()

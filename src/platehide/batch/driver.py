@@ -29,7 +29,7 @@ from platehide.batch.worker import (
 )
 from platehide.errors import ImageError, PlateHideError, UsageError
 from platehide.files import printable, write_whole
-from platehide.jobs import HiderFactory, HideSettings, failed_row
+from platehide.jobs import HiderFactory, HideSettings, check_settings, failed_row
 from platehide.progress import Progress
 from platehide.report_file import FINISHED
 from platehide.work import Stopper, usable_cores
@@ -51,7 +51,7 @@ class BatchOptions:
     workers: int | None = None
     shards: int | None = None
     manifest: str | None = None
-    part_format: PartFormat = "jsonl"
+    part_format: PartFormat | None = None
     resume: bool = False
     redo: Redo = field(default_factory=Redo)
     check_outputs: bool = False
@@ -84,15 +84,25 @@ def run_batch(options: BatchOptions, make: HiderFactory) -> int:
 
     Raises:
         UsageError: it cannot be done as asked; nothing was written.
-        PlateHideError: the destination or the manifest takes nothing more.
+        PlateHideError: a store cannot be reached any more, or takes nothing more.
     """
-    return _Job(options, make).run()
+    try:
+        job = _Job(options, make)
+    except OSError as error:
+        raise UsageError(f"a store cannot be used: {error}") from error
+    try:
+        return job.run()
+    except OSError as error:
+        raise PlateHideError(
+            f"a store cannot be used any more ({error}); --resume goes on", code="unreadable"
+        ) from error
 
 
 class _Job:
     def __init__(self, options: BatchOptions, make: HiderFactory) -> None:
         self.options = options
         self.make = make
+        check_settings(options.hide)  # now, not when a hundred million names are listed
         self.source = Source(options.source, options.root, options.path_column)
         self.destination = open_store(options.destination)
         self.manifest = Manifest(options.manifest or self.destination.full(MANIFEST_FOLDER))
@@ -116,7 +126,7 @@ class _Job:
                 self.options.grouping,
                 self.source.url,
                 self.options.destination,
-                self.options.part_format,
+                self.options.part_format or "jsonl",
             )
         if not (self.options.resume or self.options.dry_run):
             raise UsageError(
@@ -127,7 +137,7 @@ class _Job:
             raise UsageError(f"this archive has {old.shards} shards; that cannot be changed")
         if self.options.grouping not in (Grouping(), old.grouping):
             raise UsageError(f"this archive was begun with --gallery {_words(old.grouping)}")
-        return dataclasses.replace(old, part_format=self.options.part_format)
+        return dataclasses.replace(old, part_format=self.options.part_format or old.part_format)
 
     def _check_places(self) -> str | None:
         """The key of the destination below the source, which is not listed."""
@@ -176,11 +186,17 @@ class _Job:
         with Progress(None, quiet=self.options.quiet) as progress:
             progress.note("listing")
             shown = 0
-            for count in spool.fill(self.source.entries(self.skip)):
-                progress.advance(count - shown)
-                shown = count
-                if self.stopper.stopping:
-                    return False
+            try:
+                for count in spool.fill(self.source.entries(self.skip)):
+                    progress.advance(count - shown)
+                    shown = count
+                    if self.stopper.stopping:
+                        return False
+            except OSError as error:
+                if spool.count:
+                    raise
+                url = printable(self.source.url)
+                raise UsageError(f"{url} cannot be listed: {error}") from error
         return True
 
     def _plan(self, spool: Spool, shard: int) -> ShardPlan:
@@ -306,11 +322,11 @@ class _Job:
                 progress.line(f"{PROG}: {printable(facts.image)}: {facts.status}: {reason}")
             if self.failures == _LISTED_FAILURES:
                 progress.line(f"{PROG}: further photos set aside are in the manifest only")
-        progress.note(self._shares(facts))
+        progress.note(self._shares())
         progress.advance()
         self._watch_source(facts)
 
-    def _shares(self, facts: RowFacts) -> str:
+    def _shares(self) -> str:
         total = max(1, self.fresh.total())
         shares = " ".join(
             f"{name} {100 * self.fresh[name] / total:.0f}%"
@@ -319,8 +335,7 @@ class _Job:
         spent = self.summary.total_ms + self.summary.read_ms + self.summary.write_ms
         waits = (self.summary.read_ms, self.summary.write_ms)
         read, write = (100 * ms / max(1e-9, spent) for ms in waits)
-        del facts
-        return f"{shares}, waits read {read:.0f}% write {write:.0f}%"
+        return f"{shares}, waiting to read {read:.0f}% write {write:.0f}%"
 
     def _watch_source(self, facts: RowFacts) -> None:
         """End the run when the whole source has gone, instead of setting the rest aside."""
@@ -338,6 +353,8 @@ class _Job:
         done = self.fresh.total()
         rate = done / max(1e-9, seconds)
         print(f"this run: {done} photos in {seconds:.1f} s, {rate:.2f} photos/s")
+        if self.source.left_out:
+            print(f"{self.source.left_out} files without an image extension are left out")
         self._sheet()
         if self.stopper.stopping:
             print(f"{PROG}: interrupted; --resume goes on", file=sys.stderr)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -17,12 +18,16 @@ from typing import Any, NamedTuple
 
 from platehide.batch.stores import LocalStore, Store, join_url, need, open_store
 from platehide.errors import UsageError
-from platehide.files import is_photo_name, planned_name, printable
+from platehide.files import is_photo_name, is_running, planned_name, printable
 
 MANIFEST_FOLDER = "_platehide"
 ROWS_PER_SHARD = 20_000
 MAX_SHARDS = 8192
 _BUFFERED_LINES = 200_000
+_SPOOL_PREFIX = "platehide-batch-"
+PATH_COLUMNS = ("image", "path", "url", "uri", "file", "filename", "file_name")
+"""Names a list's column of paths may have, unless it is given; the first that is there counts."""
+
 LIST_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 
 
@@ -81,7 +86,7 @@ class Source:
     Args:
         url: a folder or URL; or a Parquet or JSON-lines file with one photo a row.
         root: what relative paths of a list are relative to (default: the list's own folder).
-        path_column: the list's column with the path (default: ``image`` or ``path``).
+        path_column: the list's column with the path (default: see ``PATH_COLUMNS``).
 
     Raises:
         UsageError: it does not exist or is no list.
@@ -132,6 +137,8 @@ class Source:
                     row = json.loads(line)
                 except ValueError as error:
                     raise UsageError(f"{self.url}, line {number}: not JSON ({error})") from error
+                if isinstance(row, str):
+                    row = {PATH_COLUMNS[0]: row}
                 if not isinstance(row, dict):
                     raise UsageError(f"{self.url}, line {number}: expected an object")
                 yield row
@@ -146,7 +153,7 @@ class Source:
                 raise UsageError(f"{self.url}: not a Parquet file ({error})") from error
 
     def _entry(self, number: int, row: dict[str, Any]) -> Entry:
-        column = self._column or ("image" if "image" in row else "path")
+        column = self._column or next((c for c in PATH_COLUMNS if c in row), PATH_COLUMNS[0])
         path = row.get(column)
         if not isinstance(path, str) or not path:
             raise UsageError(f"{self.url}, row {number}: no path in column {column!r}")
@@ -173,7 +180,24 @@ class Source:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None | list | dict) else str(value)
+    """What JSON can hold: dates as text; no NaN, which pandas writes for "nothing"."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | int | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return str(value)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Spools of drivers that were killed; they can be gigabytes."""
+    for folder in parent.glob(f"{_SPOOL_PREFIX}*"):
+        owner = folder.name.removeprefix(_SPOOL_PREFIX).split("-")[0]
+        if owner.isdigit() and not is_running(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Spool:
@@ -186,7 +210,12 @@ class Spool:
 
     def __init__(self, grouping: Grouping, shards: int | None, parent: str | None = None) -> None:
         self.grouping = grouping
-        self.folder = Path(tempfile.mkdtemp(prefix="platehide-batch-", dir=parent))
+        try:
+            _remove_abandoned(Path(parent or tempfile.gettempdir()))
+            prefix = f"{_SPOOL_PREFIX}{os.getpid()}-"
+            self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        except OSError as error:
+            raise UsageError(f"no room for the listing: {error}") from error
         self.count = 0
         self._wanted = shards
         self.shards = shards or 1

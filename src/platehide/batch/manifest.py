@@ -243,6 +243,10 @@ class Manifest:
         if wanted and found.tidy:
             return
         rows = found.rows.values()
+        if part_format == "parquet" and not _is_utf8(rows):
+            part_format = "jsonl"  # file names that are not UTF-8, which Parquet cannot hold
+            if len(names) == 1 and found.tidy:
+                return
         data = (
             _to_parquet(rows)
             if part_format == "parquet"
@@ -277,6 +281,11 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+_AS_JSON = b"platehide_json_columns"
+"""Key of the Parquet metadata: names of the columns that hold JSON texts, because their values
+are of several kinds or have parts of their own.
+"""
+
 _MS = ("read", "decode", "detect", "cover", "encode", "verify", "write", "cpu", "total")
 
 
@@ -299,25 +308,48 @@ def _to_parquet(rows: Iterable[Mapping[str, Any]]) -> bytes:
         "output_sha256": pa.string(),
     }
     listed = [dict(row) for row in rows]
-    others = {name for row in listed for name in row} - known.keys()
     columns = {
         name: pa.array([row.get(name) for row in listed], kind) for name, kind in known.items()
     }
-    for name in sorted(others):
+    as_json = []
+    for name in sorted({name for row in listed for name in row} - known.keys()):
         values = [row.get(name) for row in listed]
-        try:
-            columns[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # a column of mixed types
-            columns[name] = pa.array([None if v is None else json.dumps(v) for v in values])
+        if not _is_plain_column(values):
+            as_json.append(name)
+            values = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values]
+        columns[name] = pa.array(values)
+    table = pa.table(columns)
+    table = table.replace_schema_metadata({_AS_JSON: json.dumps(as_json)})
     out = io.BytesIO()
-    parquet.write_table(pa.table(columns), out, compression="zstd")
+    parquet.write_table(table, out, compression="zstd")
     return out.getvalue()
 
 
+def _is_utf8(rows: Iterable[Mapping[str, Any]]) -> bool:
+    try:
+        for row in rows:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_plain_column(values: Iterable[Any]) -> bool:
+    """True for texts, truth values or numbers of one kind, which a column can hold as they are."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int}:
+        return all(-(2**63) <= value < 2**63 for value in values if value is not None)
+    return len(kinds) <= 1 and kinds <= {str, bool, float}
+
+
 def _from_parquet(data: bytes) -> Iterator[dict[str, Any]]:
-    parquet = need("pyarrow.parquet")
-    for batch in parquet.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=4096):
+    file = need("pyarrow.parquet").ParquetFile(io.BytesIO(data))
+    as_json = json.loads((file.schema_arrow.metadata or {}).get(_AS_JSON, b"[]"))
+    for batch in file.iter_batches(batch_size=4096):
         for row in batch.to_pylist():
+            for name in as_json:
+                if row[name] is not None:
+                    row[name] = json.loads(row[name])
             kept = {name: value for name, value in row.items() if value is not None}
             kept["ms"] = {n: v for n, v in (row["ms"] or {}).items() if v is not None}
             kept["output"] = row["output"]

@@ -93,9 +93,9 @@ class ShardPlan:
 
 
 def parse_model(text: str) -> tuple[str, str]:
-    """``name@version`` as a pair; an empty version counts as older than all."""
-    name, _, version = text.partition("@")
-    return name, version
+    """``name@version`` as a pair; a bare version (it begins with a digit) is of any model."""
+    name, at, version = text.partition("@")
+    return ("", name) if not at and name[:1].isdigit() else (name, version)
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
@@ -105,8 +105,8 @@ def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _is_older(model: str, limit: tuple[str, str]) -> bool:
-    name, version = parse_model(model)
-    return name != limit[0] or version_key(version) < version_key(limit[1])
+    name, _, version = model.partition("@")
+    return limit[0] not in ("", name) or version_key(version) < version_key(limit[1])
 
 
 def plan_shard(
@@ -116,14 +116,18 @@ def plan_shard(
     grouping: Grouping,
     redo: Redo,
 ) -> ShardPlan:
-    """Compare a shard's listing with its rows."""
+    """Compare a shard's listing with its rows.
+
+    Of two inputs with one output the first by name wins, in every run, whatever the order of the
+    listing.
+    """
     plan = ShardPlan()
     owners: dict[str, str] = {}
     seen: set[str] = set()
     ads: dict[str, list[UnitPhoto]] = {}
     plates_known: set[str] = set()
     alone: list[UnitPhoto] = []
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: entry.key):
         name = planned_name(entry.key)
         other = owners.setdefault(name, entry.key)
         if other != entry.key:

@@ -181,8 +181,8 @@ class RemoteStore:
             # Cached listings would hold a whole archive in memory, and go stale.
             self._fs: Any
             self._fs, root = fsspec.url_to_fs(self.url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise UsageError(f"{printable(url)}: {error}") from error
+        except Exception as error:  # a library that is missing, no credentials, a bad URL
+            raise UsageError(f"{printable(url)}: {_words(error)}") from error
         self._root = str(root).rstrip("/")
 
     def full(self, key: str) -> str:  # noqa: D102
@@ -298,12 +298,19 @@ def _passing(error: BaseException) -> bool:
 
 
 def _persist(request: Callable[[], T]) -> T:
+    """``request()``, repeated where that may help.
+
+    Raises:
+        OSError: whatever the store's own kind of error was.
+    """
     for attempt in range(_ATTEMPTS):
         try:
             return request()
         except Exception as error:
             if attempt + 1 == _ATTEMPTS or not _passing(error):
-                raise
+                if isinstance(error, OSError):
+                    raise
+                raise OSError(_words(error)) from error
             time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.0))
     raise PlateHideError("unreachable")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from platehide.batch.gallery import LOWER, CloserDetector, usual_threshold
 from platehide.batch.plan import Unit, UnitPhoto
-from platehide.batch.stores import FULL, LocalStore, Store, join_url, open_store
+from platehide.batch.stores import FULL, Store, join_url, open_store
 from platehide.errors import ImageError
 from platehide.files import byte_limit, planned_name
 from platehide.jobs import Hider, HiderFactory, HideSettings, failed_row
@@ -21,6 +21,7 @@ from platehide.types import HideResult
 
 DISK_FULL = "disk_full"
 _READ_AHEAD, _WRITE_BEHIND = 2, 2
+_HELD_PHOTOS = 64
 _OWN_NAMES = frozenset(
     (
         *("key", "output_sha256", "second_look", "error", "code", "edit", "removed"),
@@ -95,32 +96,45 @@ class BatchWorker:
     def work(self, unit: Unit, begin: Callable[[int], None]) -> Iterator[Done]:
         """Yield the final row of each photo of ``unit``.
 
-        Photos of an ad on which nothing was found are written only when the others are done: if
-        one of those has a plate, they are looked at again more closely first.
+        Photos of an ad on which nothing was found, or nothing certain, are written only when the
+        others are done: if one of those has a plate, they are looked at again more closely first.
         """
         hold = unit.group is not None and self.settings.gallery
         plates = unit.plates_known
         held: list[_Look] = []
+        doubts: dict[int, _Look] = {}
+        stripped: list[int] = []  # held too, but not its pixels: there may be any number of them
         behind: deque[Future[Done]] = deque()
+
+        def store(look: _Look, *, second_look: bool = False) -> Iterator[Done]:
+            future = self._writer.submit(self._store, unit, look, second_look=second_look)
+            behind.append(future)
+            while len(behind) > _WRITE_BEHIND:
+                yield behind.popleft().result()
+
         fresh = [n for n, photo in enumerate(unit.photos) if photo.known is None]
         for look in self._looks(unit, fresh, begin, self.hider):
             plates = plates or look.status == "hidden"
-            if hold and look.status == "none":
+            if not hold or look.status not in ("none", "unsure"):
+                yield from store(look)
+            elif look.status == "unsure":
+                doubts[look.number] = look
+            elif plates or len(held) >= _HELD_PHOTOS:
+                stripped.append(look.number)
+            else:
                 held.append(look)
-                continue
-            behind.append(self._writer.submit(self._store, unit, look))
-            while len(behind) > _WRITE_BEHIND:
-                yield behind.popleft().result()
-        again = [n for n, photo in enumerate(unit.photos) if photo.known is not None]
         if hold and plates:
-            again = sorted(again + [look.number for look in held])
+            known = [n for n, photo in enumerate(unit.photos) if photo.known is not None]
+            again = sorted([*known, *stripped, *doubts, *(look.number for look in held)])
             for look in self._looks(unit, again, begin, self._closer_hider()):
-                behind.append(self._writer.submit(self._store, unit, look, second_look=True))
-                while len(behind) > _WRITE_BEHIND:
-                    yield behind.popleft().result()
+                # Where there was a doubt, only a cover is an answer.
+                doubt = doubts.get(look.number) if look.status == "none" else None
+                yield from store(doubt or look, second_look=True)
         else:
-            for look in held:
-                behind.append(self._writer.submit(self._store, unit, look))
+            for look in (*held, *doubts.values()):
+                yield from store(look)
+            for look in self._looks(unit, stripped, begin, self.hider):
+                yield from store(look)
         while behind:
             yield behind.popleft().result()
 
@@ -243,8 +257,7 @@ class BatchWorker:
         names = {key, planned_name(key)}
         if photo.old_output is not None and photo.old_output.endswith(key + ".jpg"):
             names.add(key + ".jpg")
-        local = isinstance(self._destination, LocalStore)
-        for name in names if local or photo.old_output is not None else ():
+        for name in names:
             try:
                 self._destination.remove(name)
             except OSError:

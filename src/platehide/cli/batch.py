@@ -20,7 +20,7 @@ from platehide.cli.options import (
     positive,
 )
 from platehide.errors import UsageError
-from platehide.files import write_whole
+from platehide.files import write_result
 from platehide.jobs import HiderFactory, make_hider
 
 _EPILOG = """\
@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--manifest", metavar="URL", help="folder of the manifest (default: DST/_platehide)"
     )
-    parser.add_argument("--manifest-format", choices=("jsonl", "parquet"), default="jsonl")
+    parser.add_argument(
+        "--manifest-format",
+        choices=("jsonl", "parquet"),
+        help="of finished shards (default: jsonl, or what an earlier run was given)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an archive begun earlier")
     parser.add_argument(
         "--retry-failed", action="store_true", help="try photos that were set aside again"
@@ -61,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model-older-than",
         metavar="NAME@VERSION",
-        help="redo what another model or an older version did",
+        help="redo what another model or an older version did (only VERSION: any older one)",
     )
     parser.add_argument(
         "--check-outputs",
@@ -76,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root", metavar="URL", help="what paths in a list are relative to (default: its folder)"
     )
     parser.add_argument(
-        "--path-column", metavar="NAME", help="column of the list (default: image or path)"
+        "--path-column",
+        metavar="NAME",
+        help="column of the list (default: image, path, url, uri, file, filename or file_name)",
     )
     parser.add_argument(
         "--gallery",
@@ -103,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="a Ray cluster (default: RAY_ADDRESS, a cluster on this machine, or a new local one)",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="with report: the page's file")
+    parser.add_argument("-o", "--output", metavar="FILE", help="with report: the page's file, or -")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     add_cover_options(parser)
     add_model_options(parser)
@@ -158,15 +164,18 @@ def _report(args: argparse.Namespace) -> int:
     manifest, state = open_manifest(args.destination)
     name = args.output or "platehide-batch-report.html"
     parents = (state.destination, manifest.store.url)
-    if any(is_below(name, open_store(parent)) for parent in parents):
+    if name != "-" and any(is_below(name, open_store(parent)) for parent in parents):
         raise UsageError(f"the report shows plates: {name} must not lie in the destination")
     summary = summarise(manifest, state)
     sheet = None
     if args.contact_sheet != "":
         sheet = contact_sheet(summary.doubtful(), read_any)
     page = html_page(summary, state, args.price_core_hour, sheet)
+    if name == "-":
+        sys.stdout.write(page.encode("utf-8", "backslashreplace").decode("utf-8"))
+        return EXIT_OK
     try:
-        write_whole(name, page.encode("utf-8", "backslashreplace"))
+        write_result(name, page.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UsageError(f"cannot write {name}: {error.strerror or error}") from error
     for line in summary.lines(args.price_core_hour):
