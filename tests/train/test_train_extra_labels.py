@@ -171,11 +171,16 @@ def test_refiner_samples_carry_the_truth(boxes: Path, tmp_path: Path) -> None:
     inner = torch.tensor([124.0, 44.0])
     exact = targets["kind"] == 1
     logit = torch.where(targets["kind"] > 0, 20.0, -20.0)
-    right = refiner_loss(targets["target"], logit, targets, inner)
+    right = refiner_loss(targets["target"], logit, targets, inner, 1.35)
     only = {k: v[exact] for k, v in targets.items()}
-    assert float(refiner_loss(only["target"], logit[exact], only, inner)["total"]) < 1e-6
-    shifted = refiner_loss(targets["target"] + 4.0, logit, targets, inner)
+    assert float(refiner_loss(only["target"], logit[exact], only, inner, 1.35)["total"]) < 1e-6
+    shifted = refiner_loss(targets["target"] + 4.0, logit, targets, inner, 1.35)
     assert float(shifted["corner"]) > float(right["corner"])
+    # Corners short of the plate cost more than corners as far beyond it.
+    outward = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    beyond = refiner_loss(only["target"] + 3 * outward, logit[exact], only, inner, 1.35)
+    short = refiner_loss(only["target"] - 3 * outward, logit[exact], only, inner, 1.35)
+    assert float(short["corner"]) == pytest.approx(1.35 * float(beyond["corner"]), rel=1e-3)
 
 
 def test_a_hidden_part_changes_one_rectangle() -> None:

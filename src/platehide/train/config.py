@@ -43,6 +43,8 @@ class TrainConfig:
             are ignored (dense).
         hard_negatives: JSONL of quads that a detector took for plates on photos without any
             (refiner), or "".
+        inward_weight: how much more a corner counts that falls short of the plate than one that
+            lies beyond it (refiner); a short one leaks a rim, a far one is a slightly larger cover.
         pseudo_quads: JSONL of pseudo-quads for box-only labels (from ``train pseudo``), or "".
     """
 
@@ -73,6 +75,7 @@ class TrainConfig:
     boxes: Literal["hull", "presence"] = "hull"
     coordinate_weight: float = 5.0
     distrust_after: int = 1500
+    inward_weight: float = 1.35
     pseudo_quads: str = ""
     hard_negatives: str = ""
 

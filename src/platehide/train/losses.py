@@ -150,17 +150,19 @@ def two_head_loss(
 
 OUTWARD = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 """Sign of "away from the plate" for x and y of TL, TR, BR, BL."""
-INWARD_WEIGHT = 1.8
-"""A corner inside the plate leaks a rim of it, a corner outside is a slightly larger cover."""
 
 
-def leaning(error: Tensor, difference: Tensor, outward: Tensor) -> Tensor:
-    """``error`` with the components that fall short of the plate weighed ``INWARD_WEIGHT``."""
-    return error * torch.where(difference * outward < 0, INWARD_WEIGHT, 1.0)
+def leaning(error: Tensor, difference: Tensor, outward: Tensor, inward_weight: float) -> Tensor:
+    """``error`` with the components that fall short of the plate weighed ``inward_weight``."""
+    return error * torch.where(difference * outward < 0, inward_weight, 1.0)
 
 
 def refiner_loss(
-    corners: Tensor, logit: Tensor, targets: dict[str, Tensor], inner_wh: Tensor
+    corners: Tensor,
+    logit: Tensor,
+    targets: dict[str, Tensor],
+    inner_wh: Tensor,
+    inward_weight: float,
 ) -> dict[str, Tensor]:
     """Smooth L1 over corners in units of the plate's side, hull loss for boxes, plate or not.
 
@@ -186,7 +188,7 @@ def refiner_loss(
             corners[exact] / inner_wh, target[exact] / inner_wh, beta=beta, reduction="none"
         )
         outward = corners.new_tensor(OUTWARD)
-        error = leaning(error, corners[exact] - target[exact], outward)
+        error = leaning(error, corners[exact] - target[exact], outward, inward_weight)
         error = (error * unit[exact][:, None]).clamp(max=2.0)
         corner = corner + (error.mean((1, 2)) * targets["weight"][exact]).sum()
     if boxed.any():
@@ -200,7 +202,8 @@ def refiner_loss(
         sides = torch.cat([size, size], dim=1)
         hull = hull_of(photo)
         error = functional.smooth_l1_loss(hull / sides, wanted / sides, beta=beta, reduction="none")
-        error = leaning(error, hull - wanted, hull.new_tensor((-1.0, -1.0, 1.0, 1.0)))
+        outward = hull.new_tensor((-1.0, -1.0, 1.0, 1.0))
+        error = leaning(error, hull - wanted, outward, inward_weight)
         error = (error * torch.cat([unit[boxed]] * 2, dim=1)).clamp(max=2.0).mean(1)
         skew = ((photo[:, 0] + photo[:, 2]) - (photo[:, 1] + photo[:, 3])) / size
         error = error + 0.02 * skew.abs().clamp(max=2).sum(1)

@@ -109,7 +109,7 @@ def refiner_task(config: TrainConfig) -> TrainTask:
         del step
         corners, logit = net(images)
         inner: Any = net.inner
-        return losses.refiner_loss(corners, logit, targets, inner)
+        return losses.refiner_loss(corners, logit, targets, inner, config.inward_weight)
 
     return TrainTask(
         model=model,
