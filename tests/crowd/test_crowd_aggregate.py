@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -380,3 +382,49 @@ def test_very_many_answers_on_one_task_stay_cheap(judge_one: Make, quad: FloatAr
     label = one(answers)
     assert (label.status, len(label.plates)) == ("agreed", 1)
     assert vertex_distance(label.plates[0].quad, quad) < 0.6
+
+
+def test_command_writes_into_pipes_and_new_folders(
+    tmp_path: Path, judge_one: Make, quad: FloatArray
+) -> None:
+    """A pipe (as /dev/stdout is one) is written to, not replaced by a file."""
+    source, pipe, workers = tmp_path / "j.jsonl", tmp_path / "pipe", tmp_path / "new/w.jsonl"
+    write_rows(source, [judge_one("t", "a", quad), judge_one("t", "b", quad)])
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert main(["aggregate", str(source), "-o", str(pipe), "--workers", str(workers)]) == 0
+    reader.join(60)
+    assert json.loads(got[0])["status"] == "agreed"
+    assert pipe.is_fifo()
+    assert len(workers.read_text().splitlines()) == 2
+
+
+def test_command_runs_on_the_base_install(
+    tmp_path: Path, judge_one: Make, quad: FloatArray
+) -> None:
+    """Nothing of an extra is imported, whatever is installed here."""
+    write_rows(tmp_path / "j.jsonl", [judge_one("t", "a", quad), judge_one("t", "b", quad)])
+    code = (
+        "import sys\n"
+        "extras = sys.argv.pop(1).split(',')\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in extras:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from platehide.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    extras = "yaml,fsspec,sqlalchemy,fastapi,starlette,uvicorn,shapely,scipy,pandas,torch,pyarrow"
+    arguments = ["aggregate", str(tmp_path / "j.jsonl"), "-o", str(tmp_path / "l.jsonl")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, extras, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "l.jsonl").read_text())["status"] == "agreed"

@@ -18,6 +18,7 @@ from platehide.annotate.records import judgement_of, judgement_query, quads
 from platehide.annotate.settings import ProjectSettings
 from platehide.crowd.interchange import Annotation, FormatName, write
 from platehide.errors import UsageError
+from platehide.files import write_whole
 from platehide.geometry import hull_box
 
 
@@ -178,9 +179,7 @@ def export_as(db: Database, photos: PhotoStore, project_id: str, target: Path, f
         raise UsageError(f"{target}: exists already")
     if form == "judgements":
         rows = judgement_rows(db, project_id)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-        temporary.replace(target)
+        write_whole(target, "".join(json.dumps(r) + "\n" for r in rows).encode())
         return len(rows)
     answers = form in {"toloka", "label-studio"}
     found = (answer_annotations if answers else label_annotations)(db, project_id)

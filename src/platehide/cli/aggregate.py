@@ -90,8 +90,8 @@ def _check_paths(args: argparse.Namespace) -> None:
     if len(set(paths)) != len(paths):
         raise UsageError("the input and the outputs must be different files")
     for path in (args.output, args.workers):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise UsageError(f"{path}: cannot be written there")
+        if path is not None and path.is_dir():
+            raise UsageError(f"{path}: is a folder")
 
 
 def _print_dry_run(rules: tuple[Rule, ...], judgements: list[Judgement]) -> None:

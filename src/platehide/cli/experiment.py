@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from platehide.assignment import assign, check_variants
 from platehide.errors import UsageError
+from platehide.files import write_result
 
 if TYPE_CHECKING:
     from platehide.experiment.plan import Plan, Population
@@ -293,10 +294,7 @@ def _sha256(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_result(path, text.encode("utf-8"))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"{path}: {error.strerror or error}") from None

@@ -13,6 +13,7 @@ import numpy as np
 
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.metrics import PhotoOutcome
+from platehide.files import write_result
 from platehide.types import FloatArray, ImageArray
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -185,7 +186,4 @@ def html_report(
 
 def write_text(path: Path, text: str) -> None:
     """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_result(path, text.encode("utf-8"))

@@ -6,8 +6,6 @@ import json
 import json.decoder
 import json.scanner
 import math
-import os
-import tempfile
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import numpy as np
 
 from platehide.crowd.judgements import MAX_COORDINATE_PX
 from platehide.errors import UsageError
+from platehide.files import write_result
 from platehide.geometry import order_corners
 from platehide.types import FloatArray, as_quad
 
@@ -149,20 +148,11 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: under a temporary name beside it, then renamed."""
+    """Write a whole file or nothing. Raises ``InterchangeError``."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
-                out.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_result(path, text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        fail(str(path), f"a name cannot be written as UTF-8: {error.object[:60]!r}")
     except OSError as error:
         fail(str(path), error.strerror or str(error))
 
