@@ -28,7 +28,7 @@ from platehide.batch.worker import (
     manifest_row,
 )
 from platehide.errors import ImageError, PlateHideError, UsageError
-from platehide.files import printable, write_whole
+from platehide.files import printable, write_result
 from platehide.jobs import HiderFactory, HideSettings, check_settings, failed_row
 from platehide.progress import Progress
 from platehide.report_file import FINISHED
@@ -371,7 +371,7 @@ class _Job:
             return
         sheet = contact_sheet(doubtful, read_any)
         try:
-            write_whole(name, sheet or b"")
+            write_result(name, sheet or b"")
         except OSError as error:
             print(f"{PROG}: no contact sheet: {error}", file=sys.stderr)
             return
