@@ -30,12 +30,13 @@ def running(folder: Path) -> Iterator[tuple[Context, str]]:
     context.public_url = url
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert server.started, "the server has not started within 120 s"
     try:
         yield context, url
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=120)
         socket.close()

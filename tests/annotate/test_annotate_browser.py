@@ -81,6 +81,7 @@ class Visit:
         self.session = browser.new_context(
             viewport=size, has_touch=phone, is_mobile=phone, device_scale_factor=2 if phone else 1
         )
+        self.session.set_default_timeout(120_000)
         self.page = self.session.new_page()
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -98,7 +99,7 @@ class Visit:
 
     def ready(self) -> None:
         self.page.wait_for_function(
-            "() => !document.querySelector('#none').disabled", timeout=20_000
+            "() => !document.querySelector('#none').disabled", timeout=120_000
         )
 
     def shot(self, name: str) -> None:
@@ -133,7 +134,7 @@ class Visit:
     def answers(self, count: int = 1) -> list[Any]:
         """The judgements, once there are ``count``."""
         g = schema.log
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while True:
             with self.context.db.read() as connection:
                 rows = list(
@@ -370,6 +371,7 @@ def test_requester_creates_uploads_starts_invites_and_exports(
     with context.db.write() as connection:
         _, invite = add_invite(connection, "requester", time.time())
     session = browser.new_context(viewport={"width": 1100, "height": 800}, accept_downloads=True)
+    session.set_default_timeout(120_000)
     page = session.new_page()
     page.goto(f"{url}/join#{invite}")
     page.fill("#name", "Rita")

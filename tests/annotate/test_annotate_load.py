@@ -41,7 +41,7 @@ def test_threads_that_ask_at_once_share_out_the_slots(site: Any) -> None:
 
     def ask(user: str) -> None:
         try:
-            barrier.wait()
+            barrier.wait(120)
             site.context.desk.view(user, project)
         except Exception as error:  # shown by the assertion below
             problems.append(error)
@@ -50,7 +50,7 @@ def test_threads_that_ask_at_once_share_out_the_slots(site: Any) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(120)
     assert not problems
     a = schema.assignments
     with site.context.db.read() as connection:
@@ -119,7 +119,7 @@ def test_the_whole_way_on_postgres(postgres: str, tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(120)
         assert len(desks) == 3
         for person in people:
             person.work(project)

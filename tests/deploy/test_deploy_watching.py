@@ -18,7 +18,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,7 @@ from deploy_tools import (
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
 needs_prometheus = pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus")
 TESTS = [f"tests/{name}_test.yml" for name in ("recording", "alerts", "drift")]
+PATIENCE = 120.0
 FAKES = ROOT / "tests" / "serve" / "serve_fakes.py"
 
 
@@ -147,13 +149,14 @@ class Watched:
     shadow: int
     split: int
     exposures: Path
+    at: float | None = None
+    """Unix time of all queries, so that a slow test does not look at an idle service."""
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        url = f"http://127.0.0.1:{self.prometheus}/api/v1/query?" + urllib.parse.urlencode(
-            {"query": expression}
-        )
+        asked = {"query": expression} | ({} if self.at is None else {"time": f"{self.at:.3f}"})
+        url = f"http://127.0.0.1:{self.prometheus}/api/v1/query?" + urllib.parse.urlencode(asked)
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
                 body = json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -162,11 +165,33 @@ class Watched:
         return result
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.shadow}/metrics", timeout=20) as got:
+        url = f"http://127.0.0.1:{self.shadow}/metrics"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as got:
             return str(got.read().decode())
 
+    def evaluated(self) -> float:
+        """Unix time of the oldest last evaluation of the groups of rules."""
+        url = f"http://127.0.0.1:{self.prometheus}/api/v1/rules"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            groups = json.load(answer)["data"]["groups"]
+        stamps = [group["lastEvaluation"][:19] + "+00:00" for group in groups]
+        return min(datetime.fromisoformat(stamp).timestamp() for stamp in stamps)
 
-def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    def caught_up(self, photos: int) -> Watched:
+        """Wait until all ``photos`` were scraped and the rules have read them."""
+        count = "sum(platehide_http_requests_total{route='/v1/hide'})"
+        end = time.monotonic() + PATIENCE
+        while not (seen := self.query(count)) or float(seen[0]["value"][1]) < photos:
+            assert time.monotonic() < end, f"{seen} of {photos} requests scraped"
+            time.sleep(0.2)
+        scraped = time.time()
+        while self.evaluated() < scraped + 1:
+            assert time.monotonic() < end, "the rules are not evaluated"
+            time.sleep(0.2)
+        return replace(self, at=time.time())
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
@@ -182,7 +207,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) ->
 
 
 def post(port: int, body: bytes, unit: str = "", route: str = "/v1/hide") -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("POST", route, body, {"X-Unit-Id": unit} if unit else {})
         answer = connection.getresponse()
@@ -244,7 +269,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
             )
             processes.append(process)
-            stack.callback(process.wait, 30)
+            stack.callback(process.wait, PATIENCE)
             stack.callback(process.terminate)
         for port, process in zip(ports, processes, strict=True):
             wait_for(
@@ -254,16 +279,18 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         start = time.monotonic()
         number = 0
         # enough for the sample ratio, and long enough for several scrapes
+        refused = 0
         while number < 120 or time.monotonic() < start + 8:
             assert time.monotonic() < start + 200, f"only {number} photos in 200 s"
             for port in ports[:2]:
                 post(port, photos[number % len(photos)], unit=f"seller-{number}")
             if number % 10 == 0:
                 assert post(ports[0], b"not a photo") in {400, 415, 422}
+                refused += 1
             number += 1
             time.sleep(0.02)
-        time.sleep(3)  # scrapes of the last answers, then the rules that read them
-        yield Watched(ports[2], ports[0], ports[1], exposures)
+        watching = Watched(ports[2], ports[0], ports[1], exposures)
+        yield watching.caught_up(2 * number + refused)
 
 
 def finite(rows: list[dict[str, Any]]) -> list[float]:
@@ -335,7 +362,7 @@ def test_no_alert_fires_on_a_healthy_service(watched: Watched) -> None:
 
 def test_rules_are_evaluated_without_an_error(watched: Watched) -> None:
     url = f"http://127.0.0.1:{watched.prometheus}/api/v1/rules"
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         groups = json.load(answer)["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert len(rules) >= 40

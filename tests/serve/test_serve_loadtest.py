@@ -87,8 +87,10 @@ def test_a_short_run_against_a_real_process(
     assert names == ["one client", "capacity", "70 %", "3 x", "SIGTERM"]
     assert found["capacity_per_s"] > 1
     by_name = {phase["name"]: phase for phase in found["phases"]}
-    assert by_name["3 x"]["statuses"]["503 busy"] > 0
-    assert by_name["3 x"]["good_per_s"] > 0.5 * found["capacity_per_s"]
+    # how much was served and refused is this machine's; that nothing was lost is not
+    assert by_name["3 x"]["statuses"].keys() <= {"200", "503 busy"}
+    assert by_name["3 x"]["statuses"]["200"] > 0
+    assert by_name["70 %"]["statuses"]["200"] > 0
     assert by_name["SIGTERM"]["statuses"].get("lost", 0) == 0
     assert by_name["one client"]["memory_mib"][2] > 20
     assert "goodput at 3 x" in capsys.readouterr().out

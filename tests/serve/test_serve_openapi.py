@@ -17,18 +17,21 @@ SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 @pytest.mark.skipif(
     not SCHEMATHESIS.exists() and shutil.which("schemathesis") is None, reason="needs schemathesis"
 )
+@pytest.mark.timeout(900)
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
-    with Running(["--max-body", "100k", "--in-flight", "50"]) as running:
+    with Running(
+        ["--max-body", "100k", "--in-flight", "50", "--timeout", "100", "--queue-deadline", "100"]
+    ) as running:
         done = subprocess.run(
             [
                 str(SCHEMATHESIS), "run", f"http://127.0.0.1:{running.port}/openapi.json",
                 "--max-examples", "8", "--seed", "7", "--no-color", "--workers", "1",
                 "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
                 "response_schema_conformance,response_headers_conformance,unsupported_method",
-                "--exclude-path", "/metrics", "--request-timeout", "10",
+                "--exclude-path", "/metrics", "--request-timeout", "100",
                 "--generation-database", "none",
             ],
-            capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path,
+            capture_output=True, text=True, timeout=800, check=False, cwd=tmp_path,
             env=os.environ | {"NO_COLOR": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from serve_client import Running
+from serve_client import PATIENCE, Running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
@@ -52,6 +51,7 @@ class Visit:
 
     def __init__(self, browser: Browser, running: Running, **options: Any) -> None:
         self.context = browser.new_context(viewport=DESKTOP, **options)
+        self.context.set_default_timeout(1e3 * PATIENCE)
         self.page: Page = self.context.new_page()
         self.requests: list[Request] = []
         self.errors: list[str] = []
@@ -63,7 +63,7 @@ class Visit:
         self.page.wait_for_selector("#own-logo", state="attached")
 
     def settle(self) -> None:
-        time.sleep(0.2)
+        """Wait until no photo waits or is worked on; the page notes both at once."""
         self.page.wait_for_selector(".dot.waiting, .dot.working", state="detached")
 
     def add(self, scenes: Path, *names: str) -> None:

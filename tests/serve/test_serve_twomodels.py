@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -57,16 +56,15 @@ def test_shadow_compares_and_never_answers() -> None:
     with Running(
         ["--candidate", "other", "--candidate-mode", "shadow", "--candidate-share", "1"]
     ) as running:
-        for width in (320, NONE, UNSURE, TWO):
+        for number, width in enumerate((320, NONE, UNSURE, TWO), 1):
             answer = running.ask("POST", "/v1/hide", jpeg(width))
             assert answer.headers["x-model-version"] == "fake@1"
-            time.sleep(0.3)
+            running.until_metric("platehide_shadow_comparisons_total", number)
 
         def count(result: str) -> float:
             return running.metric("platehide_shadow_comparisons_total", result=result)
 
         # 'other' sees every plate half a photo further right
-        assert sum(map(count, ("agree", "geometry", "outcome", "count", "error", "skipped"))) == 4
         assert count("agree") >= 1  # the photo without a plate
         assert count("geometry") + count("outcome") + count("skipped") >= 2
         assert running.metric("platehide_photos_total", model="other@1") == 0
