@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import cv2
+import numpy as np
+
 from platehide.formats.jpeg_codec import Decoded, decode_rgb, encode_like, thumbnail
 from platehide.formats.orientation import (
     box_to_stored,
@@ -80,6 +83,11 @@ class JpegPixels:
         if long_side >= max(self.size_wh):
             return self._displayed_full()
         if long_side not in self._overviews:
+            larger = min((size for size in self._overviews if size > long_side), default=None)
+            if larger is not None:
+                # A second look may be made from the first: another walk would take longer.
+                self._overviews[long_side] = _reduced(self._overviews[larger], long_side)
+                return self._overviews[long_side]
             reduced = self._by_editor(lambda editor: editor.overview(long_side))
             if reduced is not None:
                 self._overviews[long_side] = to_displayed(reduced, self._orientation)
@@ -125,6 +133,16 @@ class JpegPixels:
         if self._displayed is None:
             self._displayed = to_displayed(self.stored_rgb(), self._orientation)
         return self._displayed
+
+
+def _reduced(rgb: ImageArray, long_side: int) -> ImageArray:
+    """``rgb`` reduced by area until its longer side is ``long_side``."""
+    height, width = rgb.shape[:2]
+    share = min(1.0, long_side / max(width, height))
+    size = max(1, round(width * share)), max(1, round(height * share))
+    if size == (width, height):
+        return rgb
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class JpegPhoto:

@@ -83,16 +83,19 @@ class JpegEditor:
         return self._opened
 
     def overview(self, long_side: int) -> ImageArray | None:
-        """The whole picture reduced to ½, ¼ or ⅛, its longer side at least ``long_side`` px.
+        """The whole picture reduced so that its longer side has ``long_side`` px.
 
         ``None`` where that takes more than ½: decode the file as a whole then. Reduced by area
-        over the low frequencies of each block, colour interpolated bilinearly.
+        over the low frequencies of each block to ½, ¼ or ⅛, from there each component by itself
+        (which is cheaper than to reduce RGB).
         """
         width, height = self.size_wh
         for scale in (1, 2, 4):
             if -(-max(width, height) * scale // 8) >= long_side:
                 size_wh = -(-width * scale // 8), -(-height * scale // 8)
-                return _merge_planes(self._store.planes(scale), size_wh)
+                share = long_side / max(width, height)
+                wanted = max(1, round(width * share)), max(1, round(height * share))
+                return _merge_planes(self._store.planes(scale), size_wh, wanted)
         return None
 
     def check(self) -> bool:
@@ -254,17 +257,25 @@ def _disjoint(areas: list[tuple[Box, list[int]]]) -> list[tuple[Box, list[int]]]
     return done
 
 
-def _merge_planes(planes: Sequence[ImageArray], size_wh: tuple[int, int]) -> ImageArray:
-    """RGB ``(h, w, 3)`` of YCbCr planes, cut to ``size_wh``."""
-    width, height = size_wh
-    luma = planes[0]
-    if len(planes) == 1:
-        return np.asarray(cv2.cvtColor(luma[:height, :width], cv2.COLOR_GRAY2RGB), np.uint8)
+def _merge_planes(
+    planes: Sequence[ImageArray], size_wh: tuple[int, int], wanted_wh: tuple[int, int]
+) -> ImageArray:
+    """RGB of ``wanted_wh`` px from YCbCr planes whose first shows the picture in ``size_wh``."""
     full = max(p.shape[1] for p in planes), max(p.shape[0] for p in planes)
-    y, cb, cr = (
-        cv2.resize(plane, full, interpolation=cv2.INTER_LINEAR)[:height, :width] for plane in planes
-    )
-    merged = cv2.merge([y, cr, cb])
+    resized = []
+    for plane in planes:
+        # What lies beyond the picture's edge is cut off; a coarser component's last pixel may
+        # belong to both sides of it.
+        width = min(plane.shape[1], -(-size_wh[0] * plane.shape[1] // full[0]))
+        height = min(plane.shape[0], -(-size_wh[1] * plane.shape[0] // full[1]))
+        part = plane[:height, :width]
+        shrink = wanted_wh[0] < width or wanted_wh[1] < height
+        how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        same = (width, height) == wanted_wh
+        resized.append(part if same else cv2.resize(part, wanted_wh, interpolation=how))
+    if len(planes) == 1:
+        return np.asarray(cv2.cvtColor(resized[0], cv2.COLOR_GRAY2RGB), np.uint8)
+    merged = cv2.merge([resized[0], resized[2], resized[1]])
     return np.asarray(cv2.cvtColor(merged, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
