@@ -58,6 +58,21 @@ def test_hide_multipart_is_the_same_as_raw(service: Running) -> None:
     assert (answer.status, answer.body) == (200, raw.body)
 
 
+def test_options_may_be_form_fields_and_the_query_wins(service: Running) -> None:
+    dark = service.ask("POST", "/v1/hide?style=solid&variant=dark&cover_id=default", jpeg()).body
+    body, headers = multipart(
+        ("photo", "car.jpg", jpeg()), ("style", None, b"solid"), ("variant", None, b"dark"),
+        ("cover", None, b"default"), ("conf", None, b"0.5"), ("text", None, b""),
+    )  # fmt: skip
+    assert service.ask("POST", "/v1/hide", body, headers).body == dark
+    light = service.ask("POST", "/v1/hide?variant=light", body, headers).body
+    assert light == service.ask("POST", "/v1/hide?style=solid&variant=light", jpeg()).body != dark
+    body, headers = multipart(("photo", "a.jpg", jpeg(TWO)), ("image_base64", None, b"true"))
+    assert "image_base64" in service.ask("POST", "/v1/hide", body, headers | JSON).json
+    body, headers = multipart(("photo", "a.jpg", jpeg(TWO)), ("conf", None, b"0.85"))
+    assert len(service.ask("POST", "/v1/detect", body, headers).json["plates"]) == 1
+
+
 def test_json_is_the_report_row(service: Running) -> None:
     row = service.ask("POST", "/v1/hide", jpeg(TWO), JSON).json
     assert row["status"] == "hidden"
@@ -123,6 +138,13 @@ BAD = [
     ("/v1/hide?style=rainbow", jpeg(), {}, 400, "invalid_parameter"),
     ("/v1/hide?verify=maybe", jpeg(), {}, 400, "invalid_parameter"),
     ("/v1/hide?style=blur&text=hello", jpeg(), {}, 400, "invalid_parameter"),
+    ("/v1/hide?styel=blur", jpeg(), {}, 400, "invalid_parameter"),
+    ("/v1/hide", multipart(("photo", "a", jpeg()), ("conf", None, b"7"))[0], multipart()[1], 400,
+     "invalid_parameter"),
+    ("/v1/hide", multipart(("photo", "a", jpeg()), ("model", None, b"x"))[0], multipart()[1], 404,
+     "unknown_model"),
+    ("/v1/hide", multipart(("photo", "a", jpeg()), ("styel", None, b"x"))[0], multipart()[1], 400,
+     "invalid_parameter"),
     ("/v1/hide?model=other", jpeg(), {}, 404, "unknown_model"),
     ("/v1/hide?cover=other", jpeg(), {}, 404, "unknown_cover"),
     ("/v1/hide", b"x", {"Content-Type": "multipart/form-data"}, 400, "invalid_multipart"),
@@ -176,6 +198,12 @@ def test_method_not_allowed(service: Running, method: str, path: str) -> None:
     answer = service.ask(method, path)
     assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
     assert "allow" in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+def test_head_is_get_without_the_body(service: Running, path: str) -> None:
+    answer = service.ask("HEAD", path)
+    assert (answer.status, answer.body) == (200, b"")
 
 
 def test_request_id_is_kept_or_made(service: Running) -> None:

@@ -145,12 +145,14 @@ def _openapi(app: FastAPI, *, keys: bool) -> dict[str, Any]:
     return document
 
 
+@operations.head("/healthz", include_in_schema=False)
 @operations.get("/healthz", summary="The process is alive")
 async def healthz() -> dict[str, str]:
     """Answer as long as the event loop turns."""
     return {"status": "ok"}
 
 
+@operations.head("/readyz", include_in_schema=False)
 @operations.get("/readyz", summary="The process should get traffic", responses={503: PROBLEM})
 async def readyz(service: ServiceDep) -> dict[str, Any]:
     """Yes once the model has answered a real photo, no while draining."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from platehide.serve.covers import uploaded_cover
@@ -15,6 +16,12 @@ from platehide.serve.models import PhotoOptions
 from platehide.serve.problems import Problem
 
 PHOTO_PARTS = ("photo", "image", "file", "files", "photos")
+
+
+Style = Literal["logo", "solid", "blur"]
+Variant = Literal["light", "dark"]
+Verify = Literal["full", "fast", "off"]
+Keep = Literal["none", "safe", "location"]
 
 
 @dataclass(frozen=True)
@@ -26,20 +33,52 @@ class HideOptions:
     image_base64: bool
 
 
+class FormOptions(BaseModel):
+    """The same options as fields of a multipart body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, max_length=128)
+    style: Style | None = None
+    cover: str | None = Field(None, max_length=64, description="an id, where it is no file")
+    variant: Variant | None = None
+    text: str | None = Field(None, min_length=1, max_length=40)
+    conf: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    verify: Verify | None = None
+    keep_metadata: Keep | None = None
+    image_base64: bool | None = None
+
+
+QUERY_NAMES = frozenset(FormOptions.model_fields) | {"cover_id", "quads", "rows_only"}
+
+
+def known_query(request: Request) -> None:
+    """Refuse a misspelt query option (a FastAPI dependency): ignored, it would go unnoticed.
+
+    Raises:
+        Problem: ``invalid_parameter``.
+
+    """
+    unknown = sorted(set(request.query_params) - QUERY_NAMES)
+    if unknown:
+        raise Problem("invalid_parameter", f"unknown option: {', '.join(unknown)[:200]}")
+
+
 def hide_options(
     model: Annotated[
         str | None, Query(max_length=128, description="NAME or NAME@VERSION of a loaded model")
     ] = None,
     style: Annotated[
-        Literal["logo", "solid", "blur"] | None,
+        Style | None,
         Query(description="cover style; blur is NOT safe: blurred text can be recovered"),
     ] = None,
     cover: Annotated[
         str | None, Query(max_length=64, description="id of a cover, see /v1/covers")
     ] = None,
-    variant: Annotated[
-        Literal["light", "dark"] | None, Query(description="light or dark cover")
+    cover_id: Annotated[
+        str | None, Query(max_length=64, description="the same as cover", include_in_schema=False)
     ] = None,
+    variant: Annotated[Variant | None, Query(description="light or dark cover")] = None,
     text: Annotated[
         str | None, Query(min_length=1, max_length=40, description="a line on the cover")
     ] = None,
@@ -47,12 +86,8 @@ def hide_options(
         float | None,
         Query(ge=0, le=1, allow_inf_nan=False, description="cover plates from this confidence"),
     ] = None,
-    verify: Annotated[
-        Literal["full", "fast", "off"] | None, Query(description="proof on the finished photo")
-    ] = None,
-    keep_metadata: Annotated[
-        Literal["none", "safe", "location"] | None, Query(description="metadata that stays")
-    ] = None,
+    verify: Annotated[Verify | None, Query(description="proof on the finished photo")] = None,
+    keep_metadata: Annotated[Keep | None, Query(description="metadata that stays")] = None,
     image_base64: Annotated[
         bool, Query(description="with Accept: application/json: the photo too")
     ] = False,
@@ -64,7 +99,7 @@ def hide_options(
             conf=conf,
             verify=verify,
             keep_metadata=keep_metadata,
-            cover_id=cover,
+            cover_id=cover or cover_id,
             style=style,
             text=text,
             variant=variant,
@@ -75,18 +110,65 @@ def hide_options(
 
 @dataclass(frozen=True)
 class Body:
-    """A request's photos (name, bytes) and options, whichever way they were sent."""
+    """A request's photos (name, bytes) and options, whichever way they were sent.
+
+    ``fields`` are the text fields that are no options (``quads``, a job's ``webhook``).
+    """
 
     photos: tuple[tuple[str, bytes], ...]
-    options: PhotoOptions
+    asked: HideOptions
     fields: dict[str, str]
 
+    @property
+    def options(self) -> PhotoOptions:
+        """How the photos are treated."""
+        return self.asked.photo
 
-def read_photos(request: Request, data: bytes, options: PhotoOptions, most: int) -> Body:
-    """Take photos, an uploaded ``cover`` and plain fields out of a body.
+
+def with_fields(options: HideOptions, fields: dict[str, str]) -> HideOptions:
+    """Add the options that came as form fields; one that is in the query too keeps that value.
 
     Raises:
-        Problem: ``empty``, ``invalid_multipart``, ``too_many_photos``, ``bad_cover``.
+        Problem: ``invalid_parameter``, also for a field that is no option.
+
+    """
+    try:
+        given = FormOptions.model_validate({k: v for k, v in fields.items() if v != ""})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Problem("invalid_parameter", f"{where}: {first['msg']}") from None
+    photo = options.photo
+    return HideOptions(
+        model=options.model or given.model,
+        photo=replace(
+            photo,
+            conf=given.conf if photo.conf is None else photo.conf,
+            verify=photo.verify or given.verify,
+            keep_metadata=photo.keep_metadata or given.keep_metadata,
+            cover_id=photo.cover_id or given.cover,
+            style=photo.style or given.style,
+            text=photo.text or given.text,
+            variant=photo.variant or given.variant,
+        ),
+        image_base64=options.image_base64 or bool(given.image_base64),
+    )
+
+
+def read_photos(
+    request: Request,
+    data: bytes,
+    options: HideOptions,
+    most: int,
+    others: frozenset[str] = frozenset(),
+) -> Body:
+    """Take photos, an uploaded ``cover`` and text fields out of a body.
+
+    ``others`` are the names of text fields that are no options.
+
+    Raises:
+        Problem: ``empty``, ``invalid_multipart``, ``too_many_photos``, ``bad_cover``,
+            ``invalid_parameter``.
 
     """
     if media_type(request.headers) != "multipart/form-data":
@@ -95,9 +177,10 @@ def read_photos(request: Request, data: bytes, options: PhotoOptions, most: int)
         return Body((("photo", data),), options, {})
     photos: list[tuple[str, bytes]] = []
     fields: dict[str, str] = {}
+    cover = None
     for part in parse_multipart(data, request.headers["content-type"]):
         if part.name == "cover" and part.filename is not None:
-            options = replace(options, cover=uploaded_cover(part.data))
+            cover = uploaded_cover(part.data)
         elif part.name in PHOTO_PARTS:  # with or without a file name
             photos.append((_name(part, len(photos)), part.data))
         elif part.filename is None:
@@ -110,7 +193,10 @@ def read_photos(request: Request, data: bytes, options: PhotoOptions, most: int)
         raise Problem("empty", "no photo in the multipart body: name its part 'photo'")
     if len(photos) > most:
         raise Problem("too_many_photos", f"at most {most} photos in one request")
-    return Body(tuple(photos), options, fields)
+    asked = with_fields(options, {k: v for k, v in fields.items() if k not in others})
+    if cover is not None:
+        asked = replace(asked, photo=replace(asked.photo, cover=cover))
+    return Body(tuple(photos), asked, {k: v for k, v in fields.items() if k in others})
 
 
 def _name(part: Part, index: int) -> str:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from platehide.serve import schemas
 from platehide.serve.intake import media_type
 from platehide.serve.jobs import Jobs, job_options
-from platehide.serve.options import hide_options, json_text, read_photos
+from platehide.serve.options import hide_options, json_text, read_photos, with_fields
 from platehide.serve.problems import Problem
 from platehide.serve.routes_photos import BINARY, PROBLEM, ServiceDep, problems, safe_name
 from platehide.serve.service import Service
@@ -106,12 +106,17 @@ Photos = list[tuple[str, str | None, bytes | None]]
 
 
 def _uploads(request: Request, data: bytes, most: int) -> tuple[Photos, str | None, dict[str, Any]]:
-    body = read_photos(request, data, hide_options().photo, most)
+    names = frozenset({"options", "webhook", *_OPTIONS})
+    body = read_photos(request, data, hide_options(), most, names)
     if body.options.cover is not None:
         raise Problem("invalid_parameter", "a job takes a cover id, not an uploaded cover")
     options = json_text(body.fields.get("options", "{}"), "options", "invalid_parameter")
     if not isinstance(options, dict):
         raise Problem("invalid_parameter", "options is a JSON object")
+    # single options may come as fields of their own, like those of /v1/hide
+    single = {k: v for k, v in body.fields.items() if k in _OPTIONS and v != ""}
+    asked = with_fields(hide_options(), single)
+    options = {k: asked.photo.conf if k == "conf" else v for k, v in single.items()} | options
     return [(name, None, photo) for name, photo in body.photos], body.fields.get("webhook"), options
 
 

@@ -23,6 +23,7 @@ from platehide.serve.options import (
     HideOptions,
     hide_options,
     json_text,
+    known_query,
     prefers,
     read_photos,
 )
@@ -141,8 +142,9 @@ def _batch_json(results: list[tuple[str, HideResult]], failed: int, photo: bool)
     return json.dumps({"results": rows, "failed": failed}).encode()
 
 
-async def answer(request: Request, result: HideResult, name: str, *, base64_too: bool) -> Response:
+async def answer(request: Request, result: HideResult, body: Body) -> Response:
     """Return the HTTP answer for one photo."""
+    name, base64_too = body.photos[0][0], body.asked.image_base64
     if result.status in {"unsure", "error"} or result.data is None:
         raise failure(result, name)
     headers = result_headers(result)
@@ -159,23 +161,23 @@ async def _one_photo(
     options: HideOptions,
     work: Callable[[Body], Awaitable[HideResult]],
     route: str,
-) -> tuple[HideResult, str]:
-    """Admit, receive, work on and count one photo."""
+    fields: frozenset[str] = frozenset(),
+) -> tuple[HideResult, Body]:
+    """Admit, receive, work on and count one photo; ``fields``: text fields that are no options."""
     service.enter(request)
     max_body = service.settings.max_body
     place, upload = service.admit(request, max_body)
     try:
         await service.receive(request, upload, max_body)
-        body = await asyncio.to_thread(read_photos, request, upload.data, options.photo, 1)
+        body = await asyncio.to_thread(read_photos, request, upload.data, options, 1, fields)
         place.confirm()
         loop = asyncio.get_running_loop()
         begin = loop.time()
         result = await work(body)
         place.release()
-        name, data = body.photos[0]
-        service.count(request, route, result, data)
+        service.count(request, route, result, body.photos[0][1])
         service.telemetry.photo_seconds.labels(route, result.model).observe(loop.time() - begin)
-        return result, name
+        return result, body
     finally:
         place.release()
         upload.close()
@@ -183,6 +185,7 @@ async def _one_photo(
 
 @router.post(
     "/v1/hide",
+    dependencies=[Depends(known_query)],
     summary="Hide the plates on a photo",
     response_class=Response,
     responses={200: _PHOTO_ANSWER, **problems(404)},
@@ -193,11 +196,13 @@ async def hide(request: Request, service: ServiceDep, options: OptionsDep) -> Re
 
     ``unsure`` answers 422 with code ``unsure`` and never a photo.
     """
-    named = None if options.model is None else service.models.find(options.model)
+    service.models.find(options.model)  # a wrong one is told before the body is read
     request_id: str = request.state.request_id
     unit = request.headers.get(service.settings.unit_header)
 
     async def work(body: Body) -> HideResult:
+        asked = body.asked.model
+        named = None if asked is None else service.models.find(asked)
         arm = service.two.choose(unit)
         model = named or arm.model
         request.state.note["model"] = model
@@ -211,12 +216,12 @@ async def hide(request: Request, service: ServiceDep, options: OptionsDep) -> Re
                 service.two.shadow(service.pool, result, request_id, shadow)
         return result
 
-    result, name = await _one_photo(service, request, options, work, "/v1/hide")
-    return await answer(request, result, name, base64_too=options.image_base64)
+    return await answer(request, *await _one_photo(service, request, options, work, "/v1/hide"))
 
 
 @router.post(
     "/v1/detect",
+    dependencies=[Depends(known_query)],
     summary="Find the plates on a photo, paint nothing",
     response_model=schemas.ReportRow,
     responses={200: {"headers": _HEADERS}, **problems(404)},
@@ -229,14 +234,16 @@ async def detect(
     conf: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
 ) -> Response:
     """Answer the report row with ``painted`` empty; ``unsure`` is an answer here, not a failure."""
-    name = service.models.find(model)
+    service.models.find(model)
 
     async def work(body: Body) -> HideResult:
-        call = service.models.detect_call(name, body.photos[0][1], conf)
+        name = service.models.find(body.asked.model)
+        call = service.models.detect_call(name, body.photos[0][1], body.options.conf)
         return await service.work(request, call)
 
     options = hide_options(model=model, conf=conf)
-    result, image = await _one_photo(service, request, options, work, "/v1/detect")
+    result, body = await _one_photo(service, request, options, work, "/v1/detect")
+    image = body.photos[0][0]
     if result.status == "error":
         raise failure(result, image)
     return JSONResponse(full_row(result, image, photo=False), headers=result_headers(result))
@@ -244,6 +251,7 @@ async def detect(
 
 @router.post(
     "/v1/cover",
+    dependencies=[Depends(known_query)],
     summary="Cover exactly the plates that a person has marked",
     response_class=Response,
     responses={200: _PHOTO_ANSWER, **problems(404)},
@@ -273,12 +281,14 @@ async def cover_by_hand(
         call = service.models.cover_call(body.photos[0][1], marked, body.options)
         return await service.work(request, call)
 
-    result, name = await _one_photo(service, request, options, work, "/v1/cover")
-    return await answer(request, result, name, base64_too=options.image_base64)
+    fields = frozenset({"quads"})
+    done = await _one_photo(service, request, options, work, "/v1/cover", fields)
+    return await answer(request, *done)
 
 
 @router.post(
     "/v1/hide:batch",
+    dependencies=[Depends(known_query)],
     summary="Hide the plates on several photos",
     response_model=schemas.BatchOut,
     responses={
@@ -300,13 +310,14 @@ async def batch(
     """Multipart with several ``photo`` parts. A photo that fails has its row, without a photo."""
     settings = service.settings
     service.enter(request)
-    name = service.models.find(options.model)
+    service.models.find(options.model)
     place, upload = service.admit(request, settings.max_batch_body)
     try:
         await service.receive(request, upload, settings.max_batch_body)
         body = await asyncio.to_thread(
-            read_photos, request, upload.data, options.photo, settings.max_batch
+            read_photos, request, upload.data, options, settings.max_batch
         )
+        name = service.models.find(body.asked.model)
         upload.data = b""
         place.confirm()
         service.guard.spend(service.guard.caller(request, "photos"), len(body.photos) - 1)
