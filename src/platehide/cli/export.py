@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--refiner", type=Path, help="run folder of the corner refiner")
     parser.add_argument("--passes", type=int, default=2, help="refiner passes (default 2)")
     parser.add_argument("--input-size", type=int, help="long side when serving (dense)")
-    parser.add_argument("--data", type=Path, default=Path("../shared/photos"))
+    parser.add_argument(
+        "--data", type=Path, action="append", help="annotated photos (default: ../shared/photos)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument(
         "--margin-of-doubt", type=float, default=0.0, help="width of the unsure band below hide"
     )
@@ -23,19 +26,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, calibrate on ``val``, write spec and card; returns the exit code."""
-    from platehide.train.release import release
+    from platehide.errors import UsageError
+    from platehide.train.release import Serving, parts_of, release
 
+    roots = args.data or [Path("../shared/photos")]
+    for root in roots:
+        if not root.is_dir():
+            raise UsageError(f"--data {root}: no such folder")
+    parts = parts_of(args.run_folder, args.refiner)
     spec, folder = release(
-        args.run_folder,
+        parts,
         out=args.out,
-        data=args.data,
-        name=args.name,
+        data=roots,
+        name=args.name or parts.main.config.name,
         version=args.version,
-        refiner=args.refiner,
-        passes=args.passes,
-        input_size=args.input_size,
-        margin_of_doubt=args.margin_of_doubt,
+        serving=Serving(
+            input_size=args.input_size, passes=args.passes, margin_of_doubt=args.margin_of_doubt
+        ),
+        quiet=args.quiet,
     )
+    given = " ".join(f"--data {root}" for root in roots)
     print(f"{folder}: {spec.model}, hide from {spec.thresholds.hide:.3f}")
-    print(f"next: platehide evaluate --model {folder} --data {args.data} --split test")
+    print(f"next: platehide evaluate --model {folder} {given} --split test")
     return 0

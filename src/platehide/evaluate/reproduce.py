@@ -69,7 +69,7 @@ def _tipped(old: Any, new: Any) -> bool:
         return True
     if old.get("total") != new.get("total"):
         return True
-    return bool(abs(old["count"] - new["count"]) > max(1.0, TOLERANCE * old["total"]))
+    return bool(abs(old["count"] - new["count"]) > max(2.0, TOLERANCE * old["total"]))
 
 
 def consistent(saved: dict[str, Any], model: str) -> list[str]:

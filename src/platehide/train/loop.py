@@ -2,7 +2,8 @@
 
 Run folder: ``config.yaml``, ``run.json`` (git commit, data hash, versions), ``metrics.jsonl``
 (one row per report), ``last.pt`` (everything a resume needs) and ``best.pt`` (weights with the
-best look at ``val``), ``samples.png`` and TensorBoard logs.
+best look at ``val``), ``samples.png`` and TensorBoard logs. Curves and the gallery of the worst
+photos are drawn afterwards (see ``gallery``).
 """
 
 from __future__ import annotations
