@@ -26,6 +26,7 @@ REQUESTER_ONLY = [
     ("POST", "/api/projects/{p}/import"),
     ("GET", "/api/projects/{p}/photos"),
     ("POST", "/api/projects/{p}/controls"),
+    ("POST", "/api/projects/{p}/annotations?format=coco"),
     ("POST", "/api/projects/{p}/rank"),
     ("GET", "/api/projects/{p}/overview"),
     ("GET", "/api/projects/{p}/workers"),

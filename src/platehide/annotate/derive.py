@@ -241,7 +241,8 @@ class Deriver:
         state = connection.execute(
             sa.select(a.c.state).where(a.c.id == row.assignment_id)
         ).scalar_one()
-        book.answered(worker, body["seconds"], body["price"])
+        seconds = body["seconds"]  # not known of some imported answers
+        book.answered(worker, seconds or 0.0, body["price"])
         if state == "dropped":  # a ban was quicker than this entry
             return
         if book.is_banned(worker):
@@ -250,7 +251,8 @@ class Deriver:
         skip = bool(body["answer"].get("skip"))
         if skip:
             book.event(worker, "skipped", 1.0, row.photo_id)
-        book.event(worker, "submitted", body["seconds"], row.photo_id)
+        if seconds is not None:
+            book.event(worker, "submitted", seconds, row.photo_id)
         book.event(worker, "paid", body["price"], row.photo_id)
         photo = connection.execute(
             sa.select(p.c.purpose, p.c.truth).where(p.c.id == row.photo_id)

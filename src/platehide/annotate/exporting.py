@@ -55,7 +55,7 @@ def label_rows(db: Database, project_id: str, *, include: str = "agreed") -> lis
             plates.append({"quad": plate["quad"], "box": box})
         out.append(
             {
-                "image": f"images/{_file_name(row.name, row.blob, row.id)}",
+                "image": f"images/{export_name(row.name, row.blob, row.id)}",
                 "width": row.width,
                 "height": row.height,
                 "split": split_of(row.grp, settings.split_val, settings.split_test),
@@ -72,7 +72,7 @@ def label_rows(db: Database, project_id: str, *, include: str = "agreed") -> lis
     return out
 
 
-def _file_name(name: str, blob: str, photo_id: str) -> str:
+def export_name(name: str, blob: str, photo_id: str) -> str:
     """A flat, unique and harmless file name that still tells where it came from."""
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in PurePosixPath(name).stem)
     return f"{stem[:60]}-{photo_id[:8]}{PurePosixPath(blob).suffix}"

@@ -24,7 +24,7 @@ CSP = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 JSON_BYTES = 1 << 20
-PHOTO_BYTES = 51 << 20
+FILE_BYTES = 51 << 20
 
 
 class Buckets:
@@ -160,8 +160,8 @@ class Guard:
                 [(b"retry-after", str(int(wait) + 1).encode())],
             )
             return
-        photo = scope["method"] == "POST" and scope["path"].endswith("/photos")
-        limit = PHOTO_BYTES if photo else JSON_BYTES
+        file = scope["method"] == "POST" and scope["path"].endswith(("/photos", "/annotations"))
+        limit = FILE_BYTES if file else JSON_BYTES
         declared = _header(scope, b"content-length")
         if declared.isdigit() and int(declared) > limit:
             await _answer(

@@ -47,3 +47,18 @@ def restore(connection: Connection, assignment_id: str, photo_id: str, kind: str
     connection.execute(
         a.update().where(a.c.id == assignment_id).values(state="submitted", slot=slot)
     )
+
+
+def lowest_slot(connection: Connection, photo_id: str) -> int:
+    """The first slot of a photo that nobody holds or has answered."""
+    a = schema.assignments
+    used = set(
+        connection.execute(
+            sa.select(a.c.slot).where(
+                a.c.photo_id == photo_id,
+                a.c.kind == "task",
+                a.c.state.in_(("leased", "submitted")),
+            )
+        ).scalars()
+    )
+    return next(i for i in range(len(used) + 1) if i not in used)

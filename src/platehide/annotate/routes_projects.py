@@ -25,11 +25,13 @@ from platehide.annotate.exporting import (
     label_rows,
 )
 from platehide.annotate.faults import Denied
+from platehide.annotate.importing import Use, import_annotations
 from platehide.annotate.media import Incoming, clean_name, iter_source
 from platehide.annotate.proposals import rank_photos
 from platehide.annotate.routes_people import Strict
 from platehide.annotate.settings import ProjectSettings
 from platehide.annotate.stats import overview, rules_dry_run, worker_table
+from platehide.crowd.interchange import FormatName as AnnotationFormat
 from platehide.crowd.interchange import write
 from platehide.crowd.rules import default_rules, dump_rules
 from platehide.errors import UsageError
@@ -230,6 +232,40 @@ def allowed_source(context: Context, source: str) -> str:
     if not any(path == f or path.is_relative_to(f) for f in folders):
         raise refused
     return str(path)
+
+
+@router.post("/{project}/annotations", status_code=202)
+async def import_file(
+    project: str,
+    request: Request,
+    context: Parts,
+    caller: Requester,
+    format: AnnotationFormat,  # noqa: A002 - the query parameter's name
+    use: Use | None = None,
+    name: Annotated[str, Query(max_length=300)] = "upload",
+) -> dict[str, Any]:
+    """Put the answers or labels of another tool's file (the body; YOLO-pose as a ZIP) on the
+    project's photos; gives a job to ask about. ``use`` is ``answers`` for formats that name
+    workers and ``labels`` for the others, unless it says otherwise.
+    """
+    data = await request.body()
+    row = await run_in_threadpool(context.projects.find, project)
+
+    def work() -> dict[str, Any]:
+        report = import_annotations(
+            context.db,
+            context.projects,
+            row.id,
+            caller.user_id,
+            data,
+            name=name,
+            form=format,
+            use=use,
+        )
+        context.deriver.wake()
+        return report.to_json()
+
+    return context.jobs.run(row.id, "annotations", work).to_json()
 
 
 @router.get("/{project}/jobs/{job}")

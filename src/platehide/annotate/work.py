@@ -21,7 +21,7 @@ from platehide.annotate import captcha, schema
 from platehide.annotate.answers import read_answer, tell
 from platehide.annotate.db import AnyRow, Database, new_id, serialise
 from platehide.annotate.faults import BadAnswer, Conflict, Denied, NotFound
-from platehide.annotate.photo_states import control_state, refresh_free
+from platehide.annotate.photo_states import control_state, lowest_slot, refresh_free
 from platehide.annotate.settings import ProjectSettings
 from platehide.crowd.overlap import control_due
 
@@ -246,7 +246,7 @@ class WorkDesk:
         if due and control is not None:
             self._insert(connection, worker_id, project_id, control, "control", -1, settings, now)
             return True
-        slot = self._lowest_slot(connection, photo.id)
+        slot = lowest_slot(connection, photo.id)
         proposed = bool(
             slot == 0 and photo.proposal and self.rng.random() < settings.proposal_share
         )
@@ -286,19 +286,6 @@ class WorkDesk:
             sa.select(p.c.id).where(*where).order_by(p.c.id).offset(pick).limit(1)
         ).scalar_one()
         return str(found)
-
-    def _lowest_slot(self, connection: Connection, photo_id: str) -> int:
-        a = schema.assignments
-        used = set(
-            connection.execute(
-                sa.select(a.c.slot).where(
-                    a.c.photo_id == photo_id,
-                    a.c.kind == "task",
-                    a.c.state.in_(("leased", "submitted")),
-                )
-            ).scalars()
-        )
-        return next(i for i in range(len(used) + 1) if i not in used)
 
     def _insert(
         self,
@@ -485,7 +472,7 @@ class WorkDesk:
         ).first()
         if again is not None:
             raise Conflict("this took too long; you have the photo again", code="lease_lost")
-        slot = self._lowest_slot(connection, task.photo_id) if task.kind == "task" else -1
+        slot = lowest_slot(connection, task.photo_id) if task.kind == "task" else -1
         connection.execute(a.update().where(a.c.id == task.id).values(state="leased", slot=slot))
 
     def _record(

@@ -4,197 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from platehide.cli.annotate_options import add_arguments, serve_by_default
 from platehide.errors import UsageError
 
 if TYPE_CHECKING:
     from platehide.annotate.context import Context
 
-_EPILOG = """\
-examples:
-  platehide annotate serve                                 # http://127.0.0.1:8090, SQLite
-  platehide annotate project "Cars, spring" --several-plates
-  platehide annotate add cars-spring photos/               # folder or fsspec URL
-  platehide annotate add cars-spring golden/ --purpose control
-  platehide annotate start cars-spring
-  platehide annotate invite cars-spring --uses 20          # prints a link for annotators
-  platehide annotate export labels/ --project cars-spring  # images/ + annotations.jsonl
-
-Every command takes --db and --data; PLATEHIDE_ANNOTATE_DB and PLATEHIDE_ANNOTATE_DATA
-set them for a shell. See docs/annotation.md.
-"""
-
-
-def _store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--db",
-        metavar="URL",
-        default=os.environ.get("PLATEHIDE_ANNOTATE_DB", ""),
-        help="sqlite:///FILE or postgresql://USER@HOST/NAME (default: a file in --data)",
-    )
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        type=Path,
-        default=Path(os.environ.get("PLATEHIDE_ANNOTATE_DATA", "annotate-data")),
-        help="folder of the photos and of the SQLite file (default: annotate-data)",
-    )
-
-
-def _one_project(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--project", metavar="NAME", help="the project's short name or id")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-commands."""
-    parser.epilog = _EPILOG
-    commands = parser.add_subparsers(dest="annotate_command", metavar="ACTION", required=True)
-
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name not in {"simulate", "bench"}:
-            _store(sub)
-        return sub
-
-    serve = command("serve", "run the web site and the API")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    serve.add_argument("--port", type=int, default=8090, help="port (default 8090, 0 = any free)")
-    serve.add_argument(
-        "--public-url", default="", metavar="URL", help="how people reach the site (for links)"
-    )
-    serve.add_argument(
-        "--import-root",
-        action="append",
-        default=[],
-        metavar="DIR|URL",
-        help="where requesters may import photos from through the site (repeatable)",
-    )
-    serve.add_argument(
-        "--forwarded-allow-ips",
-        default="",
-        metavar="IPS",
-        help="proxies whose X-Forwarded-For is believed (comma-separated)",
-    )
-    serve.add_argument(
-        "--rate", type=float, default=20.0, help="requests a second of one person (default 20)"
-    )
-    serve.add_argument(
-        "--address-rate",
-        type=float,
-        default=200.0,
-        help="requests a second of one network address (default 200)",
-    )
-    serve.add_argument("--log-level", default="warning", choices=["info", "warning", "error"])
-
-    init = command("init", "create the store and print a link that signs the first requester in")
-    init.add_argument("--public-url", default="http://127.0.0.1:8090", metavar="URL")
-
-    project = command("project", "create a project")
-    project.add_argument("name")
-    project.add_argument("--instructions", type=Path, metavar="FILE", help="Markdown text")
-    project.add_argument("--rules", type=Path, metavar="YAML", help="quality rules")
-    project.add_argument("--several-plates", action="store_true", help="ask for every plate")
-    project.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other setting, e.g. --set price=0.003 --set overlap_max=4 (repeatable)",
-    )
-
-    add = command("add", "add photos from a folder or an fsspec URL")
-    add.add_argument("project")
-    add.add_argument("source")
-    add.add_argument(
-        "--purpose",
-        choices=["task", "control", "training"],
-        default="task",
-        help="control and training photos need an annotations.jsonl with quads beside them",
-    )
-
-    for name, text in (
-        ("start", "open a project for annotators"),
-        ("pause", "hand out no more tasks for now"),
-        ("close", "end a project"),
-    ):
-        command(name, text).add_argument("project")
-
-    invite = command("invite", "print an invite link")
-    invite.add_argument("project")
-    invite.add_argument("--role", choices=["worker", "expert", "requester"], default="worker")
-    invite.add_argument("--uses", type=int, default=1, help="people who may use it")
-    invite.add_argument("--days", type=float, default=7.0, help="days until it expires")
-    invite.add_argument("--public-url", default="http://127.0.0.1:8090", metavar="URL")
-
-    token = command("token", "print an API token")
-    token.add_argument("name")
-    token.add_argument("--role", choices=["requester", "expert", "worker"], default="requester")
-    token.add_argument("--days", type=float, default=90.0)
-    token.add_argument("--join", action="append", default=[], metavar="PROJECT")
-
-    status = command("status", "print a project's figures as JSON")
-    _one_project(status)
-
-    rank = command("rank", "order open photos by a detector's uncertainty and keep its proposals")
-    rank.add_argument("project")
-    rank.add_argument("--model", help="weights (default: the released ones)")
-
-    recompute = command("recompute", "compute everything derived again from the log")
-    _one_project(recompute)
-
-    export = command("export", "write settled photos as images/ and annotations.jsonl")
-    export.add_argument("target", type=Path, metavar="DIR", help="new folder (a file for --format)")
-    _one_project(export)
-    export.add_argument(
-        "--format",
-        default="layout",
-        choices=[
-            "layout",
-            "judgements",
-            "toloka",
-            "label-studio",
-            "cvat",
-            "coco",
-            "yolo-pose",
-        ],
-        help="layout (default) is what train and evaluate read; judgements is what aggregate reads",
-    )
-
-    simulate = command("simulate", "let a simulated crowd with bots loose on the real server code")
-    simulate.add_argument("--photos", type=int, default=1200)
-    simulate.add_argument("--controls", type=int, default=400)
-    simulate.add_argument("--workers", type=int, default=100)
-    simulate.add_argument("--sloppy", type=float, default=0.2, help="share of sloppy workers")
-    simulate.add_argument(
-        "--bots", type=float, nargs="+", default=[0.2, 0.3, 0.4], help="shares of bots"
-    )
-    simulate.add_argument("--seeds", type=int, default=5, help="runs pooled for each share")
-    simulate.add_argument(
-        "--engine",
-        choices=["server", "memory"],
-        default="server",
-        help="server: store, leases and log in SQLite; memory: the quality engine alone",
-    )
-    simulate.add_argument("--json", type=Path, metavar="FILE", help="write the figures too")
-
-    bench = command("bench", "load a real server with simultaneous annotators and check its books")
-    bench.add_argument("--annotators", type=int, default=200)
-    bench.add_argument("--seconds", type=float, default=60.0)
-    bench.add_argument("--kill", action="store_true", help="kill -9 half-way and start again")
-    bench.add_argument("--db", default="", metavar="URL", help="default: SQLite in a new folder")
-
 
 def run(args: argparse.Namespace) -> int:
     """Run one sub-command; returns the exit code."""
+    args = serve_by_default(args)
     action = {
         "serve": _serve,
         "init": _init,
         "project": _project,
         "add": _add,
+        "import": _import,
         "start": _status_change,
         "pause": _status_change,
         "close": _status_change,
@@ -298,6 +127,28 @@ def _add(args: argparse.Namespace) -> int:
     project = context.projects.find(args.project)
     items = tqdm(iter_source(args.source), unit="photo", disable=not sys.stderr.isatty())
     report = context.projects.add_photos(project.id, items, purpose=args.purpose)
+    for refusal in report.refused:
+        print(f"refused: {refusal['reason']}", file=sys.stderr)
+    print(f"added {report.added}, known already {report.known}, refused {len(report.refused)}")
+    return 1 if report.refused else 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from platehide.annotate.importing import import_annotations
+
+    context = _context(args)
+    project = context.projects.find(args.project)
+    report = import_annotations(
+        context.db,
+        context.projects,
+        project.id,
+        "system",
+        args.file,
+        name=args.file.name,
+        form=args.format,
+        use=args.use,
+    )
+    context.deriver.catch_up()
     for refusal in report.refused:
         print(f"refused: {refusal['reason']}", file=sys.stderr)
     print(f"added {report.added}, known already {report.known}, refused {len(report.refused)}")
@@ -413,3 +264,6 @@ def _bench(args: argparse.Namespace) -> int:
     from platehide.annotate.bench import bench
 
     return bench(annotators=args.annotators, seconds=args.seconds, kill=args.kill, database=args.db)
+
+
+__all__ = ["add_arguments", "run"]

@@ -27,6 +27,12 @@ export async function photosTab(project, body, again) {
   const purpose = h("select", { id: "purpose" }, [["task", "to annotate"], ["control", "control tasks (annotations.jsonl beside them)"], ["training", "training (annotations.jsonl beside them)"]]
     .map(([v, t]) => h("option", { value: v }, t)));
 
+  const labels = h("input", { type: "file", id: "labels", accept: ".tsv,.json,.jsonl,.xml,.zip" });
+  const format = h("select", { id: "format" }, [["toloka", "Toloka TSV"], ["label-studio", "Label Studio JSON"], ["cvat", "CVAT XML 1.1"], ["coco", "COCO keypoints"], ["yolo-pose", "YOLO pose (ZIP)"], ["judgements", "Raw answers, JSONL"], ["labels", "Labels, JSONL"]]
+    .map(([v, t]) => h("option", { value: v }, t)));
+  const use = h("select", { id: "use" }, [["", "what the format holds: workers' answers, else final labels"], ["answers", "workers' answers"], ["labels", "final labels"], ["proposals", "suggestions to correct"], ["control", "control tasks"], ["training", "training"]]
+    .map(([v, t]) => h("option", { value: v }, t)));
+
   async function upload() {
     const refused = [];
     let added = 0;
@@ -51,7 +57,7 @@ export async function photosTab(project, body, again) {
       const r = done.result;
       again();
       const text = done.state === "failed" ? r.error
-        : path === "import" ? `${r.added} added, ${r.known} known already, ${r.refused.length} refused. ${r.refused.slice(0, 5).map((x) => x.reason).join(" · ")}`
+        : path !== "rank" ? `${r.added} added, ${r.known} known already, ${r.refused.length} refused. ${r.refused.slice(0, 5).map((x) => x.reason).join(" · ")}`
           : `${r.ranked} photos ordered by ${r.model}, ${r.proposed} with a suggestion.`;
       setTimeout(() => note(text, done.state === "failed" ? "bad" : "good"), 300);
     } catch (error) {
@@ -67,6 +73,16 @@ export async function photosTab(project, body, again) {
       h("form", { class: "card", onsubmit: (e) => { e.preventDefault(); run("import", { source: source.value, purpose: purpose.value }, "Importing…"); } },
         h("h2", {}, "Import"), h("label", { for: "source" }, "A folder or URL that the server can read"), source,
         h("label", { for: "purpose" }, "What for"), purpose, h("p", {}, h("button", {}, "Import"))),
+      h("form", { class: "card", onsubmit: (e) => {
+        e.preventDefault();
+        const [file] = labels.files;
+        if (!file) return note("Choose a file first.");
+        const query = new URLSearchParams({ format: format.value, name: file.name, ...(use.value ? { use: use.value } : {}) });
+        run(`annotations?${query}`, file, "Reading the file…");
+      } },
+        h("h2", {}, "Answers and labels"), h("p", { class: "soft" }, "Another tool's file for photos that are here already; they are found by name."),
+        h("label", { for: "labels" }, "File"), labels, h("label", { for: "format" }, "Format"), format,
+        h("label", { for: "use" }, "Take it as"), use, h("p", {}, h("button", {}, "Take over"))),
       h("div", { class: "card" }, h("h2", {}, "Order"), h("p", {}, "Let the detector look first: photos that it is unsure about come first, and its finds can be shown as suggestions."),
         h("button", { type: "button", onclick: () => run("rank", {}, "The detector is looking…") }, "Order by uncertainty"),
         h("h2", {}, "Control photos"), h("p", {}, "Turn the surest settled photos into control tasks."),
