@@ -57,6 +57,35 @@ def test_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
     assert sums.loc["007"].tolist() == [3, 30] and sums.loc["8"].tolist() == [4, 10]
 
 
+def test_a_folder_of_exposures_is_read_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the service writes it: Parquet with timestamps, and lines that are not Parquet yet."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    frame = pd.DataFrame(EXPOSURES[:1])
+    frame.assign(time=pd.to_datetime(frame["time"])).to_parquet(folder / "a.parquet")
+    write(folder / "a.open.jsonl", EXPOSURES[:1])  # just being converted: counts once
+    write(folder / "b.open.jsonl", EXPOSURES[1:])
+    (folder / "c.open.jsonl").touch()
+    (folder / "d.tmp").write_bytes(b"half")
+    o = write(tmp_path / "o.jsonl", OUTCOMES)
+    table = read_table(folder)
+    assert table.frame["unit"].tolist() == ["007", "8"]
+    data = prepare(table, read_table(o), parse_config(CONFIG))
+    assert data.units["variant"].to_dict() == {"007": "control", "8": "candidate"}
+    assert data.units["first"].dt.hour.tolist() == [10, 10]
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    asked = ["experiment", "analyze", str(folder), str(o), "--config", str(config), "--json"]
+    assert main([*asked, "--no-report"]) == 3  # too few sellers for a verdict
+    hashes = json.loads(capsys.readouterr().out)["inputs"]
+    assert len(hashes[str(folder)]) == 64
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"no \.parquet files"):
+        read_table(tmp_path / "empty")
+
+
 def test_numeric_ids_unix_times_and_words(tmp_path: Path) -> None:
     e = write(tmp_path / "e.jsonl", [{"unit_id": 7, "arm": "control", "ts": 1793000000}])
     o = tmp_path / "o.csv"
@@ -114,7 +143,7 @@ def test_bad_files_name_their_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["none.jsonl", "o.xlsx", "folder.csv"])
+@pytest.mark.parametrize("name", ["none.jsonl", "o.xlsx", "folder.csv"])  # the folder is empty
 def test_no_such_file_is_usage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

@@ -289,6 +289,11 @@ def _run_analyze(args: argparse.Namespace) -> int:
 
 
 def _sha256(path: Path) -> str:
+    if path.is_dir():
+        from platehide.experiment.data import parts
+
+        lines = "".join(f"{_sha256(p)}  {p.name}\n" for p in parts(path))
+        return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -52,10 +52,15 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read ``path``; the suffix says how (``.jsonl``, ``.ndjson``, ``.csv``, ``.parquet``).
 
+    A folder is what the service writes with ``--exposure-format parquet``: its Parquet files, and
+    those of its JSON lines that are not Parquet yet.
+
     Raises:
         UsageError: there is no such file, or its suffix is none of these.
         DataError: its content is not what the suffix says.
     """
+    if path.is_dir():
+        return _read_folder(path)
     suffix = path.suffix.lower()
     if suffix not in {".jsonl", ".ndjson", ".csv", ".parquet"}:
         raise UsageError(f"{path}: not .jsonl, .ndjson, .csv or .parquet")
@@ -69,6 +74,31 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except pa.ArrowException as error:
         raise DataError(f"{path}: not Parquet: {str(error).splitlines()[0]}") from None
+
+
+def parts(folder: Path) -> list[Path]:
+    """The files of a folder of exposures, sorted; an open file only if it is not Parquet yet."""
+    done = {p.stem for p in folder.glob("*.parquet")}
+    still_open = [
+        p for p in folder.glob("*.open.jsonl") if p.name.removesuffix(".open.jsonl") not in done
+    ]
+    return sorted([*folder.glob("*.parquet"), *still_open])
+
+
+def _read_folder(folder: Path) -> Table:
+    files = parts(folder)
+    if not files:
+        raise UsageError(f"{folder}: no .parquet files in this folder")
+    frames = []
+    for path in files:
+        table = read_table(path)
+        if table.frame.empty:
+            continue
+        time = _column(table, {}, "time")
+        if time is not None:  # text in one kind of file, timestamps in the other
+            table.frame[time] = _times(table, time)
+        frames.append(table.frame)
+    return Table(folder, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
 
 
 def _read_json_lines(path: Path) -> Table:

@@ -104,6 +104,7 @@ class Service:
         await self.two.settled()
         await self.pool.drained()
         self.pool.close()
+        await asyncio.to_thread(self.two.close)
         self.tracing.close()
         self.telemetry.processes.set(0)
 

@@ -141,7 +141,11 @@ class Settings(BaseSettings):
     candidate_share: float = Field(0.05, ge=0, le=1, description="share for the candidate")
     experiment: str = Field("candidate", description="name that salts the assignment hash")
     unit_header: str = Field("X-Unit-Id", description="header with the unit id (a seller)")
-    exposure_log: str | None = Field(None, description="JSONL file of exposures (split)")
+    exposure_log: str | None = Field(None, description="file or folder of exposures (split)")
+    exposure_format: Literal["jsonl", "parquet"] = Field(
+        "jsonl",
+        description="jsonl: exposure_log is a file; parquet: a folder of Parquet files (pyarrow)",
+    )
 
     # -- jobs
     job_store: str | None = Field(

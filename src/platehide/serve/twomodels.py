@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from platehide import assignment, geometry
-from platehide.errors import UsageError
 from platehide.serve.admission import Pool
+from platehide.serve.exposures import open_exposures
 from platehide.serve.logs import event
 from platehide.serve.problems import Problem
 from platehide.serve.settings import Settings
@@ -34,20 +32,6 @@ class Arm:
     unit: str | None = None
 
 
-class ExposureLog:
-    """Appends one JSON line an exposure; whole lines, whichever process writes."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            raise UsageError(f"--exposure-log {path}: {error.strerror}") from None
-
-    def write(self, line: dict[str, object]) -> None:
-        """Append ``line``; one system call, so lines of several processes never mix."""
-        os.write(self._fd, (json.dumps(line, ensure_ascii=False) + "\n").encode())
-
-
 class TwoModels:
     """Chooses the model of a request, and runs the candidate in shadow."""
 
@@ -60,7 +44,7 @@ class TwoModels:
         self._candidate = candidate
         self._shadows: set[asyncio.Task[None]] = set()
         self._log = (
-            ExposureLog(Path(settings.exposure_log))
+            open_exposures(Path(settings.exposure_log), settings.exposure_format)
             if settings.exposure_log and settings.candidate_mode == "split"
             else None
         )
@@ -154,6 +138,11 @@ class TwoModels:
         """Wait for running comparisons (used while draining)."""
         if self._shadows:
             await asyncio.wait(set(self._shadows), timeout=5)
+
+    def close(self) -> None:
+        """Finish the log of exposures (blocking)."""
+        if self._log is not None:
+            self._log.close()
 
 
 def compare(a: HideResult, b: HideResult) -> tuple[str, list[float]]:
