@@ -1,11 +1,11 @@
-"""``platehide compare``: one table and one Pareto plot over several evaluations."""
+"""``platehide compare``: one table and one Pareto plot over several detectors."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
-from typing import Any
 
 from platehide.errors import UsageError
 
@@ -16,75 +16,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="evaluation JSON files (platehide evaluate --out) or folders with evaluation.json",
+        help="an evaluation (JSON of platehide evaluate --out, or a folder with evaluation.json);"
+        " with --data also weights (folder or name) and predictions (.jsonl) of any detector",
     )
     parser.add_argument("--split", choices=["val", "test"], default="test")
-    parser.add_argument("--svg", type=Path, help="write leak rate against time here")
-
-
-def _load(name: str, split: str) -> dict[str, Any]:
-    path = Path(name)
-    path = path / "evaluation.json" if path.is_dir() else path
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}") from error
-    found = raw if "all" in raw else raw.get(split)
-    if not isinstance(found, dict) or "all" not in found:
-        raise UsageError(f"{path}: no evaluation for split {split}")
-    return found
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="annotated photos for runs that have no figures on them yet",
+    )
+    parser.add_argument("--sets", help="only these sets of --data, comma separated")
+    parser.add_argument("--conf", type=float, help="least score of predictions")
+    parser.add_argument(
+        "--grow", type=float, default=0.0, metavar="SHARE", help="paint predictions larger"
+    )
+    parser.add_argument(
+        "--svg",
+        type=Path,
+        default=Path("compare.svg"),
+        help="leak rate against time, with the Pareto front (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, help="write the figures of every row as JSON here")
+    parser.add_argument("--no-published", action="store_true", help="no row for the published net")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.epilog = "Formats of predictions: docs/evaluation-formats.md."
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare; returns the exit code."""
-    from platehide.evaluate.report import rows, write_text
+    from platehide.evaluate import compare
+    from platehide.evaluate.dataset import load_records
+    from platehide.evaluate.report import write_text
 
-    results = [_load(name, args.split) for name in args.runs]
-    table: list[list[str]] = []
-    for result in results:
-        header, *_, total = rows(result)
-        if not table:
-            table.append(["model", *header[1:], "ms p50"])
-        ms = result["all"].get("ms_p50")
-        table.append(
-            [str(result.get("model", "?")), *total[1:], "–" if ms is None else f"{ms:.0f}"]
-        )
+    if args.sets and not args.data:
+        raise UsageError("--sets needs --data DIR")
+    photos = None
+    if args.data:
+        for root in args.data:
+            if not root.is_dir():
+                raise UsageError(f"--data {root}: no such folder")
+        sets = args.sets.split(",") if args.sets else None
+        records = load_records(args.data, args.split, sets)
+        if not records:
+            raise UsageError(f"--data {args.data[0]}: no photo in split {args.split}")
+        photos = compare.Photos(records, args.split, args.grow, args.conf, args.quiet)
+    results = [compare.load_run(name, args.split, photos) for name in args.runs]
+    if not args.no_published:
+        results = compare.with_published(results, args.split, photos)
+    plot = compare.pareto_svg(results)
+    table = compare.table(results)
     widths = [max(len(r[i]) for r in table) for i in range(len(table[0]))]
     for row in table:
-        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)))
-    if args.svg:
-        write_text(args.svg, pareto_svg(results))
-        print(f"plot: {args.svg}")
-    return 0
-
-
-def pareto_svg(results: list[dict[str, Any]]) -> str:
-    """Leak rate (≥ 32 px) against detection time as a small self-contained SVG."""
-    points = []
-    for result in results:
-        values = result["all"]
-        if values.get("ms_p50") is not None and values["leak_ge32"]["value"] is not None:
-            points.append((values["ms_p50"], 100 * values["leak_ge32"]["value"], result["model"]))
-    if not points:
-        raise UsageError("no evaluation has both a time and a leak rate")
-    right = 1.15 * max(p[0] for p in points)
-    top = max(5.0, 1.15 * max(p[1] for p in points))
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 400" font-family="sans-serif"'
-        ' font-size="13"><rect width="640" height="400" fill="white"/>'
-        '<path d="M60 20V350H620" fill="none" stroke="#333"/>'
-        '<text x="340" y="388" text-anchor="middle">ms a photo, one thread</text>'
-        '<text x="16" y="190" transform="rotate(-90 16 190)" text-anchor="middle">'
-        "leak rate, plates from 32 px, %</text>"
-    ]
-    for tick in range(5):
-        x, y = 60 + 560 * tick / 4, 350 - 330 * tick / 4
-        parts.append(
-            f'<text x="{x:.0f}" y="366" text-anchor="middle">{right * tick / 4:.0f}</text>'
+        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+    others = compare.other_photos(results)
+    if others:
+        print(
+            f"platehide compare: {', '.join(others)}: measured on other photos than"
+            f" {results[0]['model']}; give --data to measure all of them on the same",
+            file=sys.stderr,
         )
-        parts.append(f'<text x="54" y="{y + 4:.0f}" text-anchor="end">{top * tick / 4:.0f}</text>')
-    for ms, leak, name in points:
-        x, y = 60 + 560 * ms / right, 350 - 330 * leak / top
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#1a56b0"/>')
-        parts.append(f'<text x="{x + 8:.1f}" y="{y - 6:.1f}">{name}</text>')
-    return "".join(parts) + "</svg>\n"
+    write_text(args.svg, plot)
+    print(f"plot: {args.svg}")
+    if args.out:
+        write_text(args.out, json.dumps(results, indent=1) + "\n")
+    return 0

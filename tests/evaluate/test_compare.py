@@ -1,0 +1,119 @@
+"""One table and one plot over whatever yields boxes or quads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+
+from platehide.cli import main
+from platehide.evaluate.compare import front, pareto_svg, table
+
+BOX = [100.0, 100.0, 200.0, 140.0]
+
+
+def evaluation(model: str, leaks: int, ms: float | None, **changes: Any) -> dict[str, Any]:
+    share = {"count": leaks, "total": 50, "value": leaks / 50, "low": 0.0, "high": 1.0}
+    keys = ("recall50", "recall75", "recall50_ge32", "leak_ge32", "leak_ge32_quads", "false_covers")
+    figures: dict[str, Any] = dict.fromkeys(keys, share) | {"unsure": share, "photos": 50}
+    figures |= {"plates": 50, "quad_iou": 0.8, "corner_error_median": 0.1, "over_cover": 0.2}
+    one = {"model": model, "split": "test", "data_hash": "d", "sets": {}, "all": figures}
+    figures["ms_p50"] = ms
+    return one | changes
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    assert front([(1, 9), (2, 5), (3, 5), (2, 7), (4, 1)]) == [0, 1, 4]
+    assert front([]) == []
+
+
+def test_a_plot_names_everything_and_marks_the_front() -> None:
+    results = [evaluation("a<b", 5, 30.0), evaluation("slow", 20, 90.0), evaluation("x", 1, None)]
+    svg = ElementTree.fromstring(pareto_svg(results))
+    texts = [t.text for t in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert "a<b" in texts
+    assert "slow" in texts
+    circles = list(svg.iter("{http://www.w3.org/2000/svg}circle"))
+    assert len({c.get("fill") for c in circles}) == 2
+    shown = table(results)
+    assert [r[-1] for r in shown[1:]] == ["*", "", ""]
+    assert [r[-2] for r in shown[1:]] == ["30", "90", "–"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data" / "cars"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i in range(3):
+        picture = np.full((480, 640, 3), 60 * i, np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), picture)
+        plates = [{"box": BOX, "quad": None}] if i else []
+        rows.append(
+            {"image": f"images/{i}.png", "width": 640, "height": 480, "split": "test",
+             "plates": plates}
+        )  # fmt: skip
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return folder.parent
+
+
+def predictions(path: Path, boxes: list[list[float]], ms: float) -> Path:
+    rows = [{"image": f"cars/images/{i}.png", "boxes": boxes, "ms": ms} for i in range(3)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def test_files_of_other_detectors_beside_the_published_network(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = predictions(tmp_path / "good.jsonl", [BOX], 100)
+    blind = predictions(tmp_path / "blind.jsonl", [], 1)
+    svg, out = tmp_path / "p.svg", tmp_path / "all.json"
+    command = ["compare", str(good), str(blind), "--data", str(data), "--svg", str(svg)]
+    assert main([*command, "--out", str(out), "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("good ")
+    assert lines[2].startswith("blind ")
+    assert lines[3].startswith("two-head-resnet18@")
+    assert " (published) " in lines[3]
+    results = json.loads(out.read_text())
+    assert [r["all"]["leak_ge32"]["count"] for r in results[:2]] == [0, 2]
+    assert [r["all"]["false_covers"]["count"] for r in results[:2]] == [1, 0]
+    assert results[2]["data_hash"] == results[0]["data_hash"]
+    ElementTree.parse(svg)
+
+
+def test_evaluations_of_other_photos_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps(evaluation("a", 1, 9.0)))
+    b.write_text(json.dumps({"test": evaluation("b", 2, 9.0, data_hash="e")}))
+    svg = tmp_path / "p.svg"
+    assert main(["compare", str(a), str(b), "--no-published", "--svg", str(svg)]) == 0
+    said = capsys.readouterr()
+    assert "b: measured on other photos than a" in said.err
+    assert svg.is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("{}", "no evaluation"), ("[]", "no evaluation"), ("x", "Expecting value")],
+)
+def test_what_is_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    assert main(["compare", str(path), "--svg", str(tmp_path / "p.svg")]) == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "p.svg").exists()
+    jsonl = tmp_path / "a.jsonl"
+    jsonl.write_text("")
+    assert main(["compare", str(jsonl)]) == 2
+    assert "need --data" in capsys.readouterr().err
