@@ -269,8 +269,9 @@ def _merge_planes(
         width = min(plane.shape[1], -(-size_wh[0] * plane.shape[1] // full[0]))
         height = min(plane.shape[0], -(-size_wh[1] * plane.shape[0] // full[1]))
         part = plane[:height, :width]
-        shrink = wanted_wh[0] < width or wanted_wh[1] < height
-        how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        # Up to there two pixels a side are all that an area holds; linear takes a tenth as long.
+        linear = width <= 1.6 * wanted_wh[0] and height <= 1.6 * wanted_wh[1]
+        how = cv2.INTER_LINEAR if linear else cv2.INTER_AREA
         same = (width, height) == wanted_wh
         resized.append(part if same else cv2.resize(part, wanted_wh, interpolation=how))
     if len(planes) == 1:

@@ -9,12 +9,12 @@ const uint8_t ZIGZAG[BLOCK] = {
     41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
     30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
 
-/* Where a coefficient goes in `low`, by zigzag index: [horizontal][vertical] frequency, 16 for
+/* Where a coefficient goes in `low`, by zigzag index: [vertical][horizontal] frequency, 16 for
  * those that are not used. Only the lowest scale x scale frequencies make the picture. */
 const uint8_t LOW_PLACE[3][25] = {
     {0},
-    {0, 4, 1, 16, 5},
-    {0, 4, 1, 2, 5, 8, 12, 9, 6, 3, 16, 7, 10, 13, 16, 16, 16, 14, 11, 16, 16, 16, 16, 16, 15}};
+    {0, 1, 4, 16, 5},
+    {0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 16, 13, 10, 7, 16, 16, 16, 11, 14, 16, 16, 16, 16, 16, 15}};
 
 void low_steps(const uint16_t quant[BLOCK], float steps[16]) {
   for (int i = 0; i < 16; i++) steps[i] = 0;
@@ -28,51 +28,79 @@ static inline uint8_t clamp8(float value) {
 }
 
 /* Mean of the basis function cos((2x + 1) u pi / 16) over the pixels of a cell, with the DCT's
- * normalisation: sqrt(1/8) for u = 0, 1/2 else. The functions are even or odd, so half of the
- * cells suffice: two of 2 pixels for scale 4, one of 4 pixels for scale 2. */
+ * normalisation: sqrt(1/8) for u = 0, 1/2 else; for cells of 2 pixels (scale 4) and, with HALF,
+ * of 4 pixels (scale 2). */
 #define C0 0.35355339f
-static const float OUTER[4] = {C0, 0.45306372f, 0.32664074f, 0.15909483f};
-static const float INNER[4] = {C0, 0.18766514f, -0.32664074f, -0.38408888f};
 #define HALF 0.32036443f
 
-/* Four lines at once (the inner loop is for the compiler to vectorise). */
-static inline void four_cells(float in[4][4], float out[4][4]) {
-  for (int i = 0; i < 4; i++) {
-    float even = in[0][i] * C0 + in[2][i] * OUTER[2], odd = in[1][i] * OUTER[1] + in[3][i] * OUTER[3];
-    out[0][i] = even + odd;
-    out[3][i] = even - odd;
-  }
-  for (int i = 0; i < 4; i++) {
-    float even = in[0][i] * C0 + in[2][i] * INNER[2], odd = in[1][i] * INNER[1] + in[3][i] * INNER[3];
-    out[1][i] = even + odd;
-    out[2][i] = even - odd;
+/* The same as a matrix: [cell][frequency]. */
+static const float CELLS[4][4] = {{C0, 0.45306372f, 0.32664074f, 0.15909483f},
+                                  {C0, 0.18766514f, -0.32664074f, -0.38408888f},
+                                  {C0, -0.18766514f, -0.32664074f, 0.38408888f},
+                                  {C0, -0.45306372f, 0.32664074f, -0.15909483f}};
+
+#if defined(__GNUC__)
+typedef float float4 __attribute__((vector_size(16)));
+typedef int32_t int4 __attribute__((vector_size(16)));
+
+/* Four pixels of a row at once: columns first, then rows. */
+static inline void cells_of(const int16_t low[17], const float steps[16], uint8_t *out,
+                            int stride) {
+  float4 in[4];
+  for (int v = 0; v < 4; v++)
+    in[v] = (float4){(float)low[4 * v], (float)low[4 * v + 1], (float)low[4 * v + 2],
+                     (float)low[4 * v + 3]} *
+            (float4){steps[4 * v], steps[4 * v + 1], steps[4 * v + 2], steps[4 * v + 3]};
+  float4 basis[4];
+  for (int u = 0; u < 4; u++)
+    basis[u] = (float4){CELLS[0][u], CELLS[1][u], CELLS[2][u], CELLS[3][u]};
+  float4 mean = in[0] * C0;
+  for (int y = 0; y < 4; y++) {
+    float4 half = mean + in[1] * CELLS[y][1] + in[2] * CELLS[y][2] + in[3] * CELLS[y][3];
+    float4 row = half[0] * basis[0] + half[1] * basis[1] + half[2] * basis[2] +
+                 half[3] * basis[3] + 128.5f;
+    int4 value = __builtin_convertvector(row, int4);
+    value &= ~(value < 0);
+    int4 over = value > 255;
+    value = (value & ~over) | (over & 255);
+    for (int x = 0; x < 4; x++) out[y * stride + x] = (uint8_t)value[x];
   }
 }
+#else
+static inline void cells_of(const int16_t low[17], const float steps[16], uint8_t *out,
+                            int stride) {
+  for (int y = 0; y < 4; y++) {
+    float half[4];
+    for (int u = 0; u < 4; u++) {
+      half[u] = 0;
+      for (int v = 0; v < 4; v++) half[u] += CELLS[y][v] * (float)low[4 * v + u] * steps[4 * v + u];
+    }
+    for (int x = 0; x < 4; x++) {
+      float sum = 0;
+      for (int u = 0; u < 4; u++) sum += CELLS[x][u] * half[u];
+      out[y * stride + x] = clamp8(sum);
+    }
+  }
+}
+#endif
 
 void low_pixels(const int16_t low[17], const float steps[16], int scale, uint8_t *out,
                 int stride) {
-  float f[4][4], half[4][4];
   if (scale == 1) {
     out[0] = clamp8((float)low[0] * steps[0] * 0.125f);
     return;
   }
   if (scale == 2) {
     const float edge = C0 * HALF, corner = HALF * HALF;
-    float mean = (float)low[0] * steps[0] * 0.125f, x = (float)low[4] * steps[4] * edge;
-    float y = (float)low[1] * steps[1] * edge, xy = (float)low[5] * steps[5] * corner;
+    float mean = (float)low[0] * steps[0] * 0.125f, x = (float)low[1] * steps[1] * edge;
+    float y = (float)low[4] * steps[4] * edge, xy = (float)low[5] * steps[5] * corner;
     out[0] = clamp8(mean + x + y + xy);
     out[1] = clamp8(mean - x + y - xy);
     out[stride] = clamp8(mean + x - y - xy);
     out[stride + 1] = clamp8(mean - x - y + xy);
     return;
   }
-  for (int i = 0; i < 16; i++) f[i >> 2][i & 3] = (float)low[i] * steps[i];
-  four_cells(f, half); /* half[column][vertical frequency] */
-  for (int i = 0; i < 4; i++)
-    for (int j = 0; j < 4; j++) f[i][j] = half[j][i];
-  four_cells(f, half);
-  for (int i = 0; i < 4; i++)
-    for (int j = 0; j < 4; j++) out[i * stride + j] = clamp8(half[i][j]);
+  cells_of(low, steps, out, stride);
 }
 
 void flat_pixels(int dc, const float steps[16], int scale, uint8_t *out, int stride) {
