@@ -76,6 +76,7 @@ def test_answers_of_other_tools_become_labels(site: Site, tmp_path: Path, form: 
     assert again["result"] == {"added": 0, "known": 10, "refused": []}
     workers = requester.get(f"/api/projects/{project}/workers").json()
     assert sorted(w["name"] for w in workers) == ["imported: ann@tool", "imported: bob"]
+    assert all(w["imported"] for w in workers)
     overview = requester.get(f"/api/projects/{project}/overview").json()
     assert overview["spend"] == 0.0
     # All of it follows from the log, and nobody else is asked about settled photos.

@@ -206,6 +206,7 @@ def worker_table(db: Database, project_id: str) -> list[dict[str, Any]]:
             sa.select(
                 u.c.id,
                 u.c.name,
+                u.c.disabled,
                 m.c.joined_at,
                 m.c.trained,
                 m.c.last_submit_at,
@@ -254,6 +255,7 @@ def worker_table(db: Database, project_id: str) -> list[dict[str, Any]]:
             {
                 "worker": r.id,
                 "name": r.name,
+                "imported": bool(r.disabled),  # a stand-in for another tool's worker
                 "joined_at": r.joined_at,
                 "last_seen": r.last_submit_at,
                 "trained": int(r.trained),

@@ -30,7 +30,7 @@ export async function photosTab(project, body, again) {
   const labels = h("input", { type: "file", id: "labels", accept: ".tsv,.json,.jsonl,.xml,.zip" });
   const format = h("select", { id: "format" }, [["toloka", "Toloka TSV"], ["label-studio", "Label Studio JSON"], ["cvat", "CVAT XML 1.1"], ["coco", "COCO keypoints"], ["yolo-pose", "YOLO pose (ZIP)"], ["judgements", "Raw answers, JSONL"], ["labels", "Labels, JSONL"]]
     .map(([v, t]) => h("option", { value: v }, t)));
-  const use = h("select", { id: "use" }, [["", "what the format holds: workers' answers, else final labels"], ["answers", "workers' answers"], ["labels", "final labels"], ["proposals", "suggestions to correct"], ["control", "control tasks"], ["training", "training"]]
+  const use = h("select", { id: "use" }, [["", "what the format holds"], ["answers", "workers' answers"], ["labels", "final labels"], ["proposals", "suggestions to correct"], ["control", "control tasks"], ["training", "training"]]
     .map(([v, t]) => h("option", { value: v }, t)));
 
   async function upload() {

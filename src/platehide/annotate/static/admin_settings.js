@@ -114,7 +114,8 @@ export async function invitesTab(project, body, again) {
       fill(made, h("p", { class: "bad-text" }, error.message));
     }
   };
-  const person = h("select", { id: "invite-person" }, workers.map((w) => h("option", { value: w.worker }, w.name)));
+  const people = workers.filter((w) => !w.imported);
+  const person = h("select", { id: "invite-person" }, people.map((w) => h("option", { value: w.worker }, w.name)));
   fill(body,
     h("form", { class: "card", onsubmit: (e) => { e.preventDefault(); make({ role: role.value, uses: role.value === "requester" ? 1 : Number(uses.value), days: Number(days.value) }); } },
       h("h2", {}, "Invite"), h("div", { class: "settings" },
@@ -122,9 +123,9 @@ export async function invitesTab(project, body, again) {
         h("div", {}, h("label", { for: "invite-uses" }, "People who may use it"), uses),
         h("div", {}, h("label", { for: "invite-days" }, "Days until it expires"), days)),
       h("p", {}, h("button", { class: "primary" }, "Make a link")), made),
-    workers.length ? h("form", { class: "card", onsubmit: (e) => { e.preventDefault(); make({ role: "worker", user: person.value, days: 1 }); } },
+    people.length ? h("form", { class: "card", onsubmit: (e) => { e.preventDefault(); make({ role: "worker", user: person.value, days: 1 }); } },
       h("h2", {}, "Somebody lost their session"), h("label", { for: "invite-person" }, "Who"), person, h("p", {}, h("button", {}, "Make a link that signs them in again"))) : null,
     open.length ? h("div", { class: "card scroll" }, h("h2", {}, "Open invites"), h("table", {}, h("tbody", {}, open.map((i) => h("tr", {},
-      h("td", {}, i.role), h("td", {}, `${i.uses} of ${i.max_uses} used`), h("td", {}, `until ${when(i.expires_at)}`),
+      h("td", {}, i.role), h("td", { class: "nowrap" }, `${i.uses} of ${i.max_uses} used`), h("td", { class: "nowrap" }, `until ${when(i.expires_at)}`),
       h("td", {}, h("button", { type: "button", class: "danger", onclick: async () => { await api("DELETE", `/api/invites/${i.id}`); again(); } }, "Withdraw"))))))) : null);
 }

@@ -55,7 +55,7 @@ export async function workersTab(project, body, again) {
   fill(body,
     active.length ? h("div", { class: "plots" },
       scatter("Skill and speed", "Each dot is a worker: seconds a task across, skill up; red is banned.",
-        active.map((w) => ({ x: w.seconds || 0, y: w.skill || 0, kind: w.banned ? "bad" : "good", title: `${w.name}: skill ${w.skill ?? "–"}, ${w.seconds} s` })),
+        active.filter((w) => w.skill !== null).map((w) => ({ x: w.seconds || 0, y: w.skill, kind: w.banned ? "bad" : "good", title: `${w.name}: skill ${w.skill ?? "–"}, ${w.seconds} s` })),
         { label: "seconds" }, { max: 1 }),
       scatter("Control tasks", "Answers across, share of control tasks right up.",
         active.filter((w) => w.golden_total).map((w) => ({ x: w.judgements, y: w.golden_right / w.golden_total, kind: w.banned ? "bad" : "good", title: `${w.name}: ${w.golden_right} of ${w.golden_total}` })),
