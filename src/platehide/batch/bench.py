@@ -34,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--ray", action="store_true", help="measure the engine ray too")
+    parser.add_argument(
+        "--engines-only", action="store_true", help="no `hide`: only what the engines cost"
+    )
     args = parser.parse_args(argv)
+    engines = ("processes", "ray") if args.ray else ("processes",)
     photos = [photo.path for photo in expand_inputs(args.photos).photos][: args.limit]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -47,21 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             (shares[number % args.workers] / link).symlink_to(Path(photo).resolve())
         for turn in range(args.rounds):
             before = _cpu_seconds()
-            seconds = _hides(shares, folder / f"hide{turn}")
-            alone = len(photos) / seconds
-            print(
-                f"{args.workers} × hide: {seconds:.1f} s, {alone:.2f} photos/s; "
-                f"CPU {_cpu_seconds() - before:.1f} s",
-                flush=True,
-            )
-            for engine in ("processes", "ray") if args.ray else ("processes",):
+            alone = None
+            if not args.engines_only:
+                seconds = _hides(shares, folder / f"hide{turn}")
+                alone = len(photos) / seconds
+                print(
+                    f"{args.workers} × hide: {seconds:.1f} s, {alone:.2f} photos/s; "
+                    f"CPU {_cpu_seconds() - before:.1f} s",
+                    flush=True,
+                )
+            for engine in engines:
                 out = folder / f"{engine}{turn}"
                 before = _cpu_seconds()
                 seconds, memory = _batch(folder / "all", out, engine, args.workers)
                 rate = len(photos) / seconds
+                of_hide = "" if alone is None else f", {rate / alone:.3f} of hide"
                 print(
-                    f"batch, {engine}: {seconds:.1f} s, {rate:.2f} photos/s, {rate / alone:.3f} of "
-                    f"hide; CPU {_cpu_seconds() - before:.1f} s; {_idle(out, args.workers)}; "
+                    f"batch, {engine}: {seconds:.1f} s, {rate:.2f} photos/s{of_hide}; "
+                    f"CPU {_cpu_seconds() - before:.1f} s; {_idle(out, args.workers)}; "
                     f"memory {memory}",
                     flush=True,
                 )
