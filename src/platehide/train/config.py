@@ -22,6 +22,8 @@ class TrainConfig:
         name: name of the model, also of the run folder.
         task: ``two_head`` (the published network), ``dense`` (several plates a photo) or
             ``refiner`` (corners on the full-resolution crop).
+        network: of task ``dense``: ``dense`` (corners), ``box``, ``rotated``, ``matrix`` or
+            ``MODULE:CLASS`` (see models/registry.py).
         backbone: ``resnet18`` or ``lite0`` (not for the refiner).
         pretrained: ``hub``, ``none``, or a file (see ``build_backbone``).
         data: folder with the annotated photos.
@@ -50,6 +52,7 @@ class TrainConfig:
 
     name: str
     task: Task
+    network: str = "dense"
     backbone: str = "lite0"
     pretrained: str = "hub"
     data: str = "../shared/photos"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,9 @@ from platehide.evaluate.dataset import PhotoRecord
 from platehide.train import losses, samples
 from platehide.train.config import TrainConfig
 from platehide.train.models.backbones import build_backbone
-from platehide.train.models.dense import DenseQuadNet, cell_table
+from platehide.train.models.dense import cell_table
 from platehide.train.models.refiner import RefinerNet
+from platehide.train.models.registry import build_network
 from platehide.train.models.two_head import PooledTwoHead, VoteTwoHead
 from platehide.train.refiner_data import RefinerCrops, collate_refiner
 
@@ -37,11 +38,14 @@ class TrainTask:
 
 def dense_task(config: TrainConfig) -> TrainTask:
     """The dense quad detector on square crops."""
-    model = DenseQuadNet(build_backbone(config.backbone, config.pretrained))
+    model = build_network(config.network, build_backbone(config.backbone, config.pretrained))
+    hull_only = bool(getattr(model, "hull_only", False))
     centres, strides = cell_table(config.input_size, config.input_size)
 
     def loss(net: nn.Module, images: Tensor, targets: Any, step: int) -> dict[str, Tensor]:
         logits, quads = net(images)
+        if hull_only:
+            targets = [replace(t, is_quad=torch.zeros_like(t.is_quad)) for t in targets]
         distrust = 0.5 if step >= config.distrust_after else 1.1
         focal, corner = losses.dense_loss(
             logits,

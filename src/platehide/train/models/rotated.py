@@ -1,0 +1,41 @@
+"""Rotated boxes: five numbers a cell, centre, width, height and angle (DRBox, Liu et al. 2017).
+
+Follows a plate that is turned in the picture, not one that is seen at an angle.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from platehide.train.models.backbones import Backbone
+from platehide.train.models.dense import DenseQuadNet
+
+START = (0.0, 0.0, 2.0, 0.7, 0.0)
+SIGNS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
+
+
+class RotatedCorners(nn.Module):
+    """dx, dy, width, height, angle in radians clockwise as seen ``(B, 5, H, W)`` → corners
+    ``(B, 8, H, W)``."""
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        dx, dy, width, height, angle = numbers.unbind(1)
+        c, s = torch.cos(angle), torch.sin(angle)
+        corners = []
+        for across, down in SIGNS:
+            x, y = across * width, down * height
+            corners += [dx + c * x - s * y, dy + s * x + c * y]
+        return torch.stack(corners, dim=1)
+
+
+class RotatedBoxNet(DenseQuadNet):
+    """The dense network with a rotated box a cell; outputs as ``DenseQuadNet``'s."""
+
+    def __init__(self, backbone: Backbone, width: int = 96) -> None:
+        super().__init__(backbone, width)
+        numbers = nn.Conv2d(width, 5, 1)
+        nn.init.normal_(numbers.weight, 0.0, 0.01)
+        with torch.no_grad():
+            numbers.bias.copy_(torch.tensor(START))  # type: ignore[union-attr]
+        self.offset = nn.Sequential(numbers, RotatedCorners())  # type: ignore[assignment]
