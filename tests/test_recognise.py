@@ -10,7 +10,7 @@ import simplejpeg
 
 from platehide.cover import CoverOptions, cover_plate, load_cover
 from platehide.pixels import ArrayPixels, apply_patches
-from platehide.recognise import already_covered, likenesses
+from platehide.recognise import likenesses, worn_cover
 from platehide.types import ImageArray
 
 SIZE = (320, 240)
@@ -49,11 +49,11 @@ def test_a_covered_plate_is_recognised_and_a_bare_one_is_not(
     options: CoverOptions, quality: int
 ) -> None:
     rng = np.random.default_rng(0)
-    assert not already_covered(ArrayPixels(photo()), QUAD, COVER, options)
+    assert worn_cover(ArrayPixels(photo()), QUAD, COVER, options) is None
     again = covered(photo(), options, quality)
     for _ in range(4):
         rough = QUAD + rng.normal(0, 0.6, (4, 2))
-        assert already_covered(again, rough, COVER, options)
+        assert worn_cover(again, rough, COVER, options) is not None
 
 
 @pytest.mark.parametrize("left", [112, 140, 180])
@@ -65,7 +65,7 @@ def test_a_cover_with_a_hole_is_not_a_cover(left: int, style: str) -> None:
     patch = cover_plate(ArrayPixels(rgb), QUAD, COVER, options).patch
     painted = apply_patches(rgb, (patch,))
     painted[134:157, left : left + 26] = rgb[134:157, left : left + 26]
-    assert not already_covered(ArrayPixels(painted), QUAD, COVER, options)
+    assert worn_cover(ArrayPixels(painted), QUAD, COVER, options) is None
 
 
 def test_another_design_is_not_this_cover() -> None:
@@ -74,7 +74,7 @@ def test_another_design_is_not_this_cover() -> None:
     other = replace(COVER, name="other", design=text, vector=None)
     rgb = photo()
     drawn = apply_patches(rgb, (cover_plate(ArrayPixels(rgb), QUAD, other, CoverOptions()).patch,))
-    assert not already_covered(ArrayPixels(drawn), QUAD, COVER, CoverOptions())
+    assert worn_cover(ArrayPixels(drawn), QUAD, COVER, CoverOptions()) is None
 
 
 def test_blur_is_never_recognised() -> None:
@@ -85,4 +85,4 @@ def test_blur_is_never_recognised() -> None:
 def test_quads_at_and_beyond_the_edge_are_no_error() -> None:
     source = ArrayPixels(photo())
     for move in ((-150, 0), (250, 0), (0, 100), (-900, -900)):
-        assert not already_covered(source, np.add(QUAD, move), COVER, CoverOptions())
+        assert worn_cover(source, np.add(QUAD, move), COVER, CoverOptions()) is None

@@ -143,6 +143,7 @@ class OnnxDetector:
     def _dense(self, source: PixelSource) -> list[Candidate]:
         width, height = source.size_wh
         closeup = isinstance(source, Closeup)
+        known = source.known if isinstance(source, Closeup) else None
         long_side = CLOSEUP_SIZE if closeup else self.spec.input_size
         # One reduced picture serves both looks: for a JPEG, each one asked for is a decode.
         view = source.overview(long_side)
@@ -163,7 +164,7 @@ class OnnxDetector:
         for group in groups:
             merged = merge_group(scores, found, group, share=0.6)
             tidy = tidy_quad(merged, width, height)
-            if tidy is not None:
+            if tidy is not None and not (known is not None and known(tidy)):
                 coarse.append(tidy)
                 kept.append(float(scores[group[0]]))
         raw = [float(np.log(s / max(1.0 - s, 1e-7))) for s in kept]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from platehide.audit import audit_record
 from platehide.cover import Cover, Covered, CoverOptions, cover_plate, load_cover
+from platehide.cover.views import prepare
 from platehide.detection import Detector, Findings
 from platehide.errors import ImageError, UnsureError
 from platehide.formats import open_photo
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
-from platehide.recognise import already_covered
+from platehide.recognise import worn_cover
 from platehide.types import Detection, FloatArray, HideResult
 from platehide.verify import CoveredPlate, VerifyMode, explained, mended
 from platehide.verify import verify as prove
@@ -27,6 +28,9 @@ Draw = Callable[[int, FloatArray], Covered]
 Worn = tuple[int, FloatArray]
 MOST_ATTEMPTS = 3
 """How often a photo is painted before it is given up as ``unsure``."""
+WORN_SHARE = 0.25
+"""A plate that is found on a cover which is there already may reach beyond it by this share: the
+first run has seen that nothing of the plate is left there."""
 
 
 class _Stopwatch:
@@ -99,6 +103,7 @@ class PlateHider:
         self.max_pixels = max_pixels
         self.write_options = write_options or WriteOptions()
         self.verify: VerifyMode = verify
+        prepare(self.cover, self.cover_options)
 
     def hide(
         self,
@@ -149,12 +154,7 @@ class PlateHider:
             found = self._find(photo, watch, conf)
             draw = self._draw(photo, cover, look)
             with watch.stage("cover"):
-                worn = [
-                    (index, plate.quad)
-                    for index, (frame, findings) in enumerate(zip(photo.frames, found, strict=True))
-                    for plate in (*findings.plates, *findings.doubtful)
-                    if already_covered(frame, plate.quad, cover, look)
-                ]
+                worn = self._worn(photo, found, cover, look)
                 covers, doubtful = self._to_cover(found, worn, draw)
             if doubtful:
                 top = max(d.confidence for d in doubtful)
@@ -188,6 +188,21 @@ class PlateHider:
         return draw
 
     @staticmethod
+    def _worn(photo: Photo, found: list[Findings], cover: Cover, look: CoverOptions) -> list[Worn]:
+        """Frame and outline of the covers that the photo wears already."""
+        worn: list[Worn] = []
+        for index, (frame, findings) in enumerate(zip(photo.frames, found, strict=True)):
+            old: list[FloatArray] = []
+            for plate in (*findings.plates, *findings.doubtful):
+                if explained(plate.quad, old, WORN_SHARE):
+                    continue
+                outline = worn_cover(frame, plate.quad, cover, look)
+                if outline is not None and explained(plate.quad, [outline], WORN_SHARE):
+                    old.append(outline)
+            worn += [(index, outline) for outline in old]
+        return worn
+
+    @staticmethod
     def _to_cover(
         found: list[Findings], worn: list[Worn], draw: Draw
     ) -> tuple[list[CoveredPlate], list[Detection]]:
@@ -196,9 +211,9 @@ class PlateHider:
         doubtful: list[Detection] = []
         for index, findings in enumerate(found):
             old = [quad for at, quad in worn if at == index]
-            bare = [p for p in findings.plates if not explained(p.quad, old)]
+            bare = [p for p in findings.plates if not explained(p.quad, old, WORN_SHARE)]
             covers += [CoveredPlate(index, p, draw(index, p.quad)) for p in bare]
-            doubtful += [p for p in findings.doubtful if not explained(p.quad, old)]
+            doubtful += [p for p in findings.doubtful if not explained(p.quad, old, WORN_SHARE)]
         return covers, doubtful
 
     def _prove(

@@ -5,12 +5,13 @@ Everything here is in the photo as displayed: EXIF orientation applied, sRGB-lik
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from platehide.types import ImageArray
+from platehide.types import FloatArray, ImageArray
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in px, x1 and y1 exclusive."""
@@ -67,7 +68,14 @@ class ArrayPixels:
 @dataclass(frozen=True)
 class Closeup(ArrayPixels):
     """A detail in which a plate, if there is one, spans about half of the width: a detector need
-    not magnify it, nor look for smaller ones."""
+    not magnify it, nor look for smaller ones.
+
+    Attributes:
+        known: true for a quad ``(4, 2)`` that lies where a plate is known to be covered; what is
+            found there need not be looked at closely, nor reported.
+    """
+
+    known: Callable[[FloatArray], bool] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,187 +1,367 @@
 """Recognise a plate that already wears the cover, by looking: no mark in the file is trusted.
 
-What is in the quad is compared with the design as it would be laid out there. It counts as covered
-only where the two agree everywhere inside, so whatever it is, nothing else can be read there.
+What was found may be all of a cover or a part of it, so each layout is tried as if either had
+been found. It counts as covered only where the whole cover is there and agrees with the design
+everywhere inside, so whatever it is, nothing else can be read there.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from platehide.cover import Cover, CoverOptions
-from platehide.cover.layout import flat_plate
-from platehide.geometry import hull_box, plate_height, plate_width
+from platehide.cover.layout import FRAMED_PX, SMALL_PLATE_PX, Detail
+from platehide.cover.views import (
+    CANVAS_H,
+    CANVAS_W,
+    GLANCE_H,
+    GLANCE_W,
+    MARGIN,
+    FloatPicture,
+    Rect,
+    View,
+    inner_mask,
+    inner_rect,
+    views,
+)
+from platehide.geometry import plate_height, plate_width, transform_points
 from platehide.pixels import PixelSource
-from platehide.types import FloatArray
+from platehide.types import FloatArray, ImageArray
 
-FloatPicture = NDArray[np.float32]
-
-# The comparison is made on a canvas of this size; the plate fills the middle of it.
-_CANVAS_W, _CANVAS_H, _MARGIN = 208, 64, 0.2
-_LEAST_CORRELATION = 0.75
-_MOST_RESIDUE = 0.7
-_GLANCE_BLUR, _LEAST_AT_A_GLANCE = 5.0, 0.5
+_LEAST_CORRELATION = 0.86
+_MOST_RESIDUE = 0.47
+_LEAST_OF_TINY, _MOST_OF_TINY = 0.9, 0.4
+_MOST_CAST = 0.25
+_TINY_PX = 12  # height below which much can look like anything
+_LEAST_AT_A_GLANCE, _LEAST_MOVED, _LEAST_OF_PLAIN = 0.25, 0.5, 0.4
+_MOST_LOOKS = 4
 _ITERATIONS = 40
-_FLAT, _MOST_OFF_PLAIN = 5.0, 24.0  # grey levels
-# Corners found on a cover are not exact, and designs are laid out by the plate's shape and size.
-_STRETCHES = ((1.0, 1.0), (0.84, 1.0), (1.19, 1.0), (0.87, 0.87), (1.15, 1.15))
+_FLAT = 5.0  # grey levels
+_ABOUT = 1.5  # how far the size of a cover that is guessed from a part of it may be off
+_LEAST_PX = 3.0
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """How far a plate looks like the cover.
+class Likeness(NamedTuple):
+    """How far something looks like the cover.
 
     Attributes:
-        correlation: of brightness inside the plate, -1…1, at the best alignment, after a plane of
-            light is taken away.
-        residue: the largest mean difference over an eighth of the plate's width, relative to the
+        correlation: of colours inside the cover with the design in the light that fits best,
+            -1…1, at the best alignment.
+        residue: the largest mean difference over an eighth of the width, relative to the
             design's contrast.
+        cast: the colour of that light, as the largest logarithm of a channel's share.
+        quad: the cover ``(4, 2)``, px of the picture.
     """
 
     correlation: float
     residue: float
+    cast: float
+    quad: FloatArray
 
     @property
     def covered(self) -> bool:
         """True where nothing but the cover is there."""
-        return self.correlation >= _LEAST_CORRELATION and self.residue <= _MOST_RESIDUE
+        tiny = plate_height(self.quad) < _TINY_PX
+        return (
+            self.correlation >= (_LEAST_OF_TINY if tiny else _LEAST_CORRELATION)
+            and self.residue <= (_MOST_OF_TINY if tiny else _MOST_RESIDUE)
+            and self.cast <= _MOST_CAST
+        )
 
 
-def already_covered(
+def worn_cover(
     source: PixelSource, quad: FloatArray, cover: Cover, options: CoverOptions
-) -> bool:
-    """True where the plate ``quad`` already wears the cover and nothing else is to be seen.
+) -> FloatArray | None:
+    """The cover ``(4, 2)`` on which the plate was found that lies at ``quad``, or ``None``.
 
-    Never for style ``blur``, where the cover is made of the plate itself.
+    What was found may be the whole cover or a part of it. Never for style ``blur``, where the
+    cover is made of the plate itself.
     """
-    return any(found.covered for found in likenesses(source, quad, cover, options))
+    for found in likenesses(source, quad, cover, options):
+        if found.covered:
+            return found.quad
+    return None
 
 
 def likenesses(
     source: PixelSource, quad: FloatArray, cover: Cover, options: CoverOptions
 ) -> Iterator[Likeness]:
-    """Compare the plate ``quad`` ``(4, 2)`` of ``source`` with the cover's possible layouts.
+    """Compare the surroundings of ``quad`` ``(4, 2)`` with the cover in its possible layouts, as
+    if the whole of it had been found, or its lettering, or its mark.
 
     Yields nothing for what is not alike at first sight, the usual case, found out cheaply.
     """
-    width, height = plate_width(quad), plate_height(quad)
-    there = _flattened(source, quad)
-    if options.style == "blur" or there is None or min(width, height) < 4:
+    if options.style == "blur" or min(plate_width(quad), plate_height(quad)) < _LEAST_PX:
         return
-    mask = np.zeros((_CANVAS_H, _CANVAS_W), np.uint8)
-    x0, y0, w, h = _inner()
-    inset = max(1, round(0.05 * h))
-    mask[y0 + inset : y0 + h - inset, x0 + inset : x0 + w - inset] = 255
-    softness = max(1.0, 0.6 * h / height)
-    there = np.asarray(cv2.GaussianBlur(there, (0, 0), 1.0), np.float32)
-    seen: set[bytes] = set()
-    for across, down in _STRETCHES:
-        flat = flat_plate(cover, options, width * across, height * down).sized(w, h)
-        if flat.tobytes() in seen:
-            continue
-        seen.add(flat.tobytes())
-        grey = cv2.cvtColor(cv2.resize(flat, (w, h), interpolation=cv2.INTER_AREA),
-                            cv2.COLOR_RGB2GRAY).astype(np.float32)  # fmt: skip
-        design = cv2.copyMakeBorder(
-            grey, y0, _CANVAS_H - h - y0, x0, _CANVAS_W - w - x0, cv2.BORDER_REPLICATE
-        )
-        soft = np.asarray(cv2.GaussianBlur(design, (0, 0), softness), np.float32)
-        found = _compare(soft, there, mask)
+    guesses = [g for view in views(cover, options) for g in _guess(view, quad, source.size_wh)]
+    near = _Near.of(source, [g.outline for g in guesses])
+    if near is None:
+        return
+    for guess in _at_a_glance(near, guesses):
+        found = _compare(near, guess)
         if found is not None:
             yield found
 
 
-def _inner() -> tuple[int, int, int, int]:
-    """Where the plate lies on the canvas: x, y, width, height."""
-    w, h = round(_CANVAS_W / (1 + 2 * _MARGIN)), round(_CANVAS_H / (1 + 2 * _MARGIN))
-    return (_CANVAS_W - w) // 2, (_CANVAS_H - h) // 2, w, h
+# ---- where it may lie -------------------------------------------------------------------------
 
 
-def _flattened(source: PixelSource, quad: FloatArray) -> FloatPicture | None:
-    """The plate and its surroundings on the canvas, in grey; ``None`` outside the picture."""
-    centre = quad.mean(axis=0)
-    x0, y0, x1, y1 = hull_box(centre + (quad - centre) * (1 + 3 * _MARGIN))
-    width, height = source.size_wh
-    left, top = max(0, int(x0)), max(0, int(y0))
-    right, bottom = min(width, int(x1) + 2), min(height, int(y1) + 2)
-    if right - left < 2 or bottom - top < 2:
-        return None
-    grey = cv2.cvtColor(
-        np.ascontiguousarray(source.region((left, top, right, bottom))), cv2.COLOR_RGB2GRAY
+@dataclass(frozen=True, eq=False)
+class _Guess:
+    """A layout and where it would lie: from a share of the cover to a pixel of the picture."""
+
+    view: View
+    to_picture: FloatArray
+
+    @property
+    def outline(self) -> FloatArray:
+        return transform_points(self.to_picture, _UNIT)
+
+
+_UNIT = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+
+
+def _guess(view: View, quad: FloatArray, size_wh: tuple[int, int]) -> Iterator[_Guess]:
+    """Places of the whole cover if ``quad`` is one of the view's boxes; only those where the
+    cover would have been drawn in that layout."""
+    for number, (x0, y0, x1, y1) in enumerate(view.boxes):
+        box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+        if number == 0:
+            matrix = cv2.getPerspectiveTransform(box.astype(np.float32), quad.astype(np.float32))
+        else:  # the perspective of a part is too uncertain to be drawn out
+            terms = np.column_stack([box, np.ones(4)])
+            matrix = np.vstack([np.linalg.lstsq(terms, quad, rcond=None)[0].T, [0, 0, 1]])
+        guess = _Guess(view, np.asarray(matrix, np.float64))
+        outline = guess.outline
+        width, height = plate_width(outline), plate_height(outline)
+        if not _drawn_so(view.detail, width, height):
+            continue
+        if not 1 / 1.45 < width / height / view.aspect < 1.45:
+            continue
+        if (outline.max(axis=0) < 0).any() or (outline.min(axis=0) > size_wh).any():
+            continue
+        yield guess
+
+
+def _drawn_so(detail: Detail, width: float, height: float) -> bool:
+    if detail == "mark":
+        return width < SMALL_PLATE_PX * _ABOUT
+    if width < SMALL_PLATE_PX / _ABOUT:
+        return False
+    return height < FRAMED_PX * _ABOUT if detail == "word" else height > FRAMED_PX / _ABOUT
+
+
+@dataclass(frozen=True, eq=False)
+class _Near:
+    """The part of a picture in which all guesses lie, at full size and halved ever again."""
+
+    levels: tuple[ImageArray, ...]
+    origin: FloatArray
+
+    @staticmethod
+    def of(source: PixelSource, outlines: list[FloatArray]) -> _Near | None:
+        """``None`` outside the picture."""
+        if not outlines:
+            return None
+        points = np.concatenate(outlines)
+        reach = MARGIN * np.ptp(points, axis=0)
+        limit = np.array(source.size_wh)
+        low = np.clip(np.floor(points.min(axis=0) - reach), 0, limit).astype(int)
+        high = np.clip(np.ceil(points.max(axis=0) + reach) + 1, 0, limit).astype(int)
+        if (high - low < 2).any():
+            return None
+        box = int(low[0]), int(low[1]), int(high[0]), int(high[1])
+        levels = [np.ascontiguousarray(source.region(box))]
+        while min(levels[-1].shape[:2]) > 2 * GLANCE_H:
+            h, w = levels[-1].shape[:2]
+            half = cv2.resize(levels[-1], (w // 2, h // 2), interpolation=cv2.INTER_AREA)
+            levels.append(np.asarray(half, np.uint8))
+        return _Near(tuple(levels), low.astype(np.float64))
+
+    def flattened(self, to_picture: FloatArray, height_px: float, rect: Rect,
+                  size_wh: tuple[int, int]) -> ImageArray:  # fmt: skip
+        """The cover of ``height_px`` drawn into ``rect`` of a canvas of ``size_wh``."""
+        shrink = max(1.0, height_px / rect[3])
+        level = self.levels[min(len(self.levels) - 1, int(np.log2(shrink)))]
+        scale = np.array(level.shape[1::-1]) / self.levels[0].shape[1::-1]
+        x, y, w, h = rect
+        share = np.array([[1 / w, 0, (0.5 - x) / w], [0, 1 / h, (0.5 - y) / h], [0, 0, 1]])
+        move = np.array(
+            [
+                [scale[0], 0, -self.origin[0] * scale[0] - 0.5],
+                [0, scale[1], -self.origin[1] * scale[1] - 0.5],
+                [0, 0, 1],
+            ]
+        )
+        return np.asarray(
+            cv2.warpPerspective(
+                level,
+                move @ to_picture @ share,
+                size_wh,
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            ),
+            np.uint8,
+        )
+
+
+def _at_a_glance(near: _Near, guesses: list[_Guess]) -> list[_Guess]:
+    """The likeliest guesses, moved to where they fit best, by a few pixels of each."""
+    score = [_glance_at(near, guess) for guess in guesses]
+    order = np.argsort(-np.array(score))[:_MOST_LOOKS]
+    moved = [_climbed(near, guesses[i], score[i]) for i in order if score[i] >= _LEAST_AT_A_GLANCE]
+    moved.sort(key=lambda pair: -pair[0])
+    return [guess for reached, guess in moved if reached >= _least(guess.view)]
+
+
+def _least(view: View) -> float:
+    return _LEAST_OF_PLAIN if view.plain else _LEAST_MOVED
+
+
+def _glance_at(near: _Near, guess: _Guess) -> float:
+    size = GLANCE_W, GLANCE_H
+    height = plate_height(guess.outline)
+    there = near.flattened(guess.to_picture, height, (0, 0, *size), size)
+    return _alike(guess.view.glance, there.astype(np.float32))
+
+
+def _climbed(near: _Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
+    """The guess moved and stretched, in ever smaller steps, while that makes it more alike: a
+    detector may find any part of a cover."""
+    step = 0.2
+    while step > 0.03:
+        best = max(
+            ((_glance_at(near, nearby), nearby) for nearby in _moved(guess, step)),
+            key=lambda pair: pair[0],
+        )
+        if best[0] > score + 0.005:
+            score, guess = best
+        else:
+            step /= 2
+    return score, guess
+
+
+def _moved(guess: _Guess, step: float) -> Iterator[_Guess]:
+    for axis in (0, 1):
+        for sign in (-step, step):
+            for scale, shift in ((1.0, sign), (1.0 + sign, -sign / 2)):
+                move = np.eye(3)
+                move[axis, axis], move[axis, 2] = scale, shift
+                yield _Guess(guess.view, guess.to_picture @ move)
+
+
+def _alike(design: FloatPicture, there: FloatPicture) -> float:
+    """Correlation of colours, as if in one light."""
+    a, b = design - design.mean(axis=(0, 1)), there - there.mean(axis=(0, 1))
+    length = float(np.sqrt(np.vdot(a, a) * np.vdot(b, b)))
+    return float(np.vdot(a, b)) / length if length > 2.0 * a.size else 0.0
+
+
+# ---- the comparison ---------------------------------------------------------------------------
+
+
+def _grey(picture: NDArray[Any]) -> FloatPicture:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _compare(near: _Near, guess: _Guess) -> Likeness | None:
+    """As it lies, then aligned (ECC, Evangelidis and Psarakis 2008): the corners that are found
+    on a cover are some px off."""
+    outline = guess.outline
+    rect = inner_rect()
+    height = plate_height(outline)
+    canvas = near.flattened(guess.to_picture, height, rect, (CANVAS_W, CANVAS_H))
+    there: FloatPicture = np.asarray(
+        cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), 1.0), np.float32
     )
-    x, y, w, h = _inner()
-    corners = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32)
-    start = np.asarray(quad - (left, top), np.float64)
-    shrink = min(plate_width(quad) / w, plate_height(quad) / h)
-    if shrink > 2:  # average first, or fine print would alias
-        size = round((right - left) / shrink), round((bottom - top) / shrink)
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        start = start * (size[0] / (right - left), size[1] / (bottom - top))
-    matrix = cv2.getPerspectiveTransform(start.astype(np.float32) - 0.5, corners - 0.5)
-    return np.asarray(
-        cv2.warpPerspective(grey, matrix, (_CANVAS_W, _CANVAS_H), borderMode=cv2.BORDER_REPLICATE),
-        np.float32,
+    soft_x = max(1.0, 0.6 * rect[2] / plate_width(outline))
+    soft_y = max(1.0, 0.6 * rect[3] / height)
+    design: FloatPicture = np.asarray(
+        cv2.GaussianBlur(guess.view.design, (0, 0), sigmaX=soft_x, sigmaY=soft_y), np.float32
     )
-
-
-def _compare(design: FloatPicture, there: FloatPicture, mask: NDArray[np.uint8]) -> Likeness | None:
-    """Align the two (ECC, Evangelidis and Psarakis 2008) and measure inside the mask, without the
-    design's frame: a thin line is never aligned to the pixel."""
-    inside = mask > 0
-    if float(design[inside].std()) < _FLAT:  # a plain cover: what is there must be as plain
-        rest = _without_plane(there, inside)
-        plain = float(np.abs(rest).max()) < _MOST_OFF_PLAIN and float(rest.std()) < _FLAT
-        return Likeness(1.0, 0.0) if plain else None
-    glance = [cv2.GaussianBlur(p, (0, 0), _GLANCE_BLUR)[inside] for p in (design, there)]
-    if _correlation(glance[0], glance[1]) < _LEAST_AT_A_GLANCE:
-        return None
     warp = np.eye(3, dtype=np.float32)
+    best = _likeness(design, there, warp, guess)
+    if best is not None and best.covered:
+        return best
+    grey_design, grey_there = _grey(design), _grey(there)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ITERATIONS, 1e-4)
-    try:  # coarse first: the corners found on a cover are some px off
-        for motion, blur in ((cv2.MOTION_AFFINE, 9), (cv2.MOTION_HOMOGRAPHY, 5)):
-            start = warp if motion == cv2.MOTION_HOMOGRAPHY else warp[:2]
-            _, end = cv2.findTransformECC(design, there, start, motion, criteria, mask, blur)
-            warp = np.vstack([end, [0, 0, 1]])[:3].astype(np.float32)
-    except cv2.error:  # nothing alike
-        return None
-    frame = max(1, round(0.08 * _inner()[3]))
-    inside = cv2.erode(mask, np.ones((2 * frame + 1, 2 * frame + 1), np.uint8)) > 0
+    for motion, blur in ((cv2.MOTION_AFFINE, 9), (cv2.MOTION_HOMOGRAPHY, 5)):
+        start = warp if motion == cv2.MOTION_HOMOGRAPHY else warp[:2]
+        try:
+            _, end = cv2.findTransformECC(
+                grey_design, grey_there, start, motion, criteria, inner_mask(), blur
+            )
+        except cv2.error:  # nothing alike
+            return best
+        warp = np.vstack([end, [0, 0, 1]])[:3].astype(np.float32)
+        found = _likeness(design, there, warp, guess)
+        if found is not None and (best is None or found.residue < best.residue):
+            best = found
+        if best is not None and best.covered:
+            return best
+    return best
+
+
+def _likeness(
+    design: FloatPicture, there: FloatPicture, warp: FloatPicture, guess: _Guess
+) -> Likeness | None:
+    """How near ``there`` comes to the design in some light: a gain for each colour that changes
+    evenly over the plate, and nothing added. Without the frame: a thin line is never aligned to
+    the pixel. ``None`` where no light explains it.
+    """
     size = (design.shape[1], design.shape[0])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpPerspective(there, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    a = _without_plane(design, inside)
-    b = _without_plane(np.asarray(moved, np.float32), inside)
-    correlation = _correlation(a, b)
-    if correlation <= 0:
+    y, x = _pixels()
+    u, v = (x / size[0] - 0.5).astype(np.float32), (y / size[1] - 0.5).astype(np.float32)
+    light = np.stack([np.ones_like(u), u, v], axis=1)
+    shown, drawn = np.asarray(moved)[y, x], design[y, x]
+    fit = np.empty_like(shown)
+    gains = np.empty(3)
+    for c in range(3):
+        terms = light * drawn[:, c : c + 1]
+        square = (terms.T @ terms).astype(np.float64)
+        factors = np.linalg.solve(square + 1e-3 * np.trace(square) * _RIDGE, terms.T @ shown[:, c])
+        gains[c] = factors[0]
+        fit[:, c] = terms @ factors.astype(np.float32)
+    if gains.min() <= 0.02:
         return None
-    gain = correlation * float(a.std()) / float(b.std())
-    error = np.zeros(design.shape, np.float64)
-    error[inside] = np.abs(b * gain - a)
-    columns = np.flatnonzero(inside.any(axis=0))
-    residue = max(
-        float(error[:, part[0] : part[-1] + 1].sum() / inside[:, part[0] : part[-1] + 1].sum())
-        for part in np.array_split(columns, 8)
-    )
-    return Likeness(correlation, residue / float(a.std()))
+    a, b = fit - fit.mean(axis=0), shown - shown.mean(axis=0)
+    spread = float(np.sqrt(np.mean(a * a)))
+    length = float(np.sqrt(np.mean(a * a) * np.mean(b * b)))
+    error = np.abs(fit - shown).mean(axis=1)
+    cast = float(np.abs(np.log(gains / gains.mean())).max())
+    rx, ry, rw, rh = inner_rect()
+    corners = transform_points(warp, _UNIT * (rw, rh) + (rx - 0.5, ry - 0.5))
+    quad = transform_points(guess.to_picture, (corners - (rx - 0.5, ry - 0.5)) / (rw, rh))
+    if float(drawn.std(axis=0).max()) < _FLAT:  # a plain cover: what is there must be as plain
+        level, middle = float(fit.mean()), np.abs(v) < 0.28 / (1 + 2 * MARGIN)
+        off = np.sort(error[middle])
+        plain = off.mean() < 2.0 + 0.025 * level and off[-8] < 5.0 + 0.1 * level
+        return Likeness(1.0 if plain else 0.0, 0.0, cast, quad)
+    if length < 1e-3:
+        return None
+    eighth = ((x - x.min()) * 8 // (int(np.ptp(x)) + 1)).astype(np.intp)
+    worst = float((np.bincount(eighth, error, 8) / np.bincount(eighth, minlength=8)).max())
+    return Likeness(float(np.mean(a * b)) / length, worst / spread, cast, quad)
 
 
-def _without_plane(picture: FloatPicture, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Values inside the mask after the best plane (the fall of light) is taken away."""
-    y, x = np.nonzero(inside)
-    terms = np.column_stack([np.ones(len(x)), x / picture.shape[1], y / picture.shape[0]])
-    values = picture[inside].astype(np.float64)
-    fit = np.linalg.solve(terms.T @ terms, terms.T @ values)
-    return np.asarray(values - terms @ fit, np.float64)
+_RIDGE = np.diag([0.0, 1.0, 1.0])  # a steep fall of light must be worth it
 
 
-def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Pearson's; 0 where one of them has no contrast."""
-    x, y = a.astype(np.float64) - float(a.mean()), b.astype(np.float64) - float(b.mean())
-    spread = float(x.std() * y.std())
-    return float(np.mean(x * y) / spread) if min(x.std(), y.std()) >= 2 else 0.0
+@functools.cache
+def _pixels() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column of every second pixel inside the frame."""
+    frame = max(1, round(0.08 * inner_rect()[3]))
+    inside = cv2.erode(inner_mask(), np.ones((2 * frame + 1, 2 * frame + 1), np.uint8))
+    few = np.zeros_like(inside)
+    few[::2, ::2] = inside[::2, ::2]
+    y, x = np.nonzero(few)
+    return y, x

@@ -15,6 +15,7 @@ cover after a verdict that another attempt can mend.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,6 +52,7 @@ wide and high as it; both decode and compare. ``off`` does nothing."""
 # them, after they are grown by this share of its height: the corners found on a cover are not
 # exact to the pixel.
 _LOOSE_SHARE = 0.12
+_LOOSE_AT_A_GLANCE = 0.05
 _LOOSE_HEIGHTS = 0.15
 _LOOSE_PX = 3.0
 _LEAST_COVERED = 0.995
@@ -262,11 +264,20 @@ def _search_crops(
         frame = frames[frame_index]
         touching: list[PlateLeft] = []
         apart = False
+        covered = [item.covered.painted for item in covers if item.frame == frame_index]
+        covered += [quad for at, quad in worn if at == frame_index]
+
+        def known(
+            corner: tuple[int, int], quad: FloatArray, covered: list[FloatArray] = covered
+        ) -> bool:
+            return explained(quad + corner, covered, _LOOSE_AT_A_GLANCE)
+
         for item in covers:
             if item.frame != frame_index:
                 continue
             box = crop_box(item.covered.painted, frame.size_wh)
-            found = detector.detect(Closeup(np.ascontiguousarray(frame.region(box))), conf)
+            crop = np.ascontiguousarray(frame.region(box))
+            found = detector.detect(Closeup(crop, functools.partial(known, box[:2])), conf)
             for plates, certain in ((found.plates, True), (found.doubtful, False)):
                 moved = [Detection(p.quad + box[:2], p.confidence) for p in plates]
                 for rest in _unexplained(moved, covers, worn, frame_index, certain=certain):
@@ -323,12 +334,14 @@ def _unexplained(
     return left
 
 
-def explained(quad: FloatArray, covered: Sequence[FloatArray]) -> bool:
+def explained(
+    quad: FloatArray, covered: Sequence[FloatArray], loose_share: float = _LOOSE_SHARE
+) -> bool:
     """True where what was found at ``quad`` ``(4, 2)`` lies on the covered convex polygons, as
-    nearly as corners that were found on a cover can be trusted."""
+    nearly as corners that were found on a cover can be trusted: but for ``loose_share`` of it."""
     if not covered:
         return False
-    return coverage(_convex(quad), _loosened(quad, covered)) >= 1 - _LOOSE_SHARE
+    return coverage(_convex(quad), _loosened(quad, covered)) >= 1 - loose_share
 
 
 def _loosened(quad: FloatArray, covered: Sequence[FloatArray]) -> list[FloatArray]:

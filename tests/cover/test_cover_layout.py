@@ -50,6 +50,12 @@ def test_small_plates_show_the_mark_alone_and_larger() -> None:
     assert inner.min() > 200  # no lettering
 
 
+def test_the_smallest_plates_are_plain() -> None:
+    tiny = flat_plate(OURS, CoverOptions(), 20, 8).levels[0]
+    h, w = tiny.shape[:2]
+    assert tiny[h // 5 : -h // 5, w // 5 : -w // 5].min() > 235
+
+
 def test_light_and_dark() -> None:
     light = flat_plate(OURS, CoverOptions(), 200, 43)
     dark = flat_plate(OURS, CoverOptions(variant="dark"), 200, 43)

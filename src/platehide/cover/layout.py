@@ -33,7 +33,10 @@ SMALL_PLATE_PX = 48
 FRAMED_PX = 34
 """Below this height a frame line would be thinner than a pixel; the plate gets a toned edge."""
 
-Detail = Literal["mark", "word", "frame"]
+PLAIN_PX = 24
+"""Below this width the mark could not be made out either; a spot there would look like a plate."""
+
+Detail = Literal["plain", "mark", "word", "frame"]
 
 _BUCKET = 0.08  # step of ln(aspect): a layout is reused within ±4 %
 _HEIGHT = 220.0
@@ -84,14 +87,16 @@ def flat_plate(cover: Cover, options: CoverOptions, width: float, height: float)
 
 def detail_of(width: float, height: float) -> Detail:
     """What can be read on a plate that appears ``width`` × ``height`` px large."""
-    return "mark" if width < SMALL_PLATE_PX else "word" if height < FRAMED_PX else "frame"
+    if width < SMALL_PLATE_PX:
+        return "plain" if width < PLAIN_PX else "mark"
+    return "word" if height < FRAMED_PX else "frame"
 
 
 def small_layouts(cover: Cover, options: CoverOptions) -> Iterator[tuple[Detail, FlatPlate]]:
     """One small layout for each detail and each clearly different aspect, narrow to wide."""
     step = 3 * _BUCKET
     low, high = math.floor(math.log(MIN_ASPECT) / step), math.ceil(math.log(MAX_ASPECT) / step)
-    for detail in get_args(Detail):
+    for detail in get_args(Detail)[1:]:  # plain ones as small as that look like anything
         for number in range(low, high + 1):
             yield detail, _build(cover, replace(options, margin=0.0), 3 * number, _SIZES[0], detail)
 
@@ -161,7 +166,7 @@ def _panel(wh: tuple[int, int], options: CoverOptions, detail: Detail) -> ImageA
 
 
 def _with_text(plate: ImageArray, options: CoverOptions, detail: Detail) -> ImageArray:
-    if not options.text or detail == "mark":
+    if not options.text or detail in ("plain", "mark"):
         return plate
     h, w = plate.shape[:2]
     art = letter(
@@ -202,6 +207,8 @@ def _set_vector(
     vector: str, wh: tuple[int, int], options: CoverOptions, detail: Detail
 ) -> ImageArray:
     """Our own design: mark and word side by side or stacked, whichever letters larger."""
+    if detail == "plain":
+        return _panel(wh, options, detail)
     w, h = wh
     u = min(w, h) / _HEIGHT
     room_w, room_h = w - 62 * u, h - 58 * u
