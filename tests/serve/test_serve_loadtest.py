@@ -69,6 +69,13 @@ def test_each_promise_can_be_missed(
     assert all(text.startswith(start) for text, start in zip(broken, missed, strict=True))
 
 
+def test_single_phases_are_judged_alone() -> None:
+    assert [text.split(" ")[0] for text, _ in judge([CALM], 10.0)] == ["p95", "errors"]
+    assert len(judge([RUSH], 10.0)) == 4
+    with pytest.raises(SystemExit):
+        loadtest.main(["--phases", "5 x"])
+
+
 def test_a_short_run_against_a_real_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,15 @@ def create_app(service: Service) -> FastAPI:
 def wrap(app: FastAPI) -> Edge:
     """Put the outermost layer round ``app``."""
     service: Service = app.state.service
-    return Edge(app, service.telemetry, service.tracing, access_log=service.settings.access_log)
+    settings = service.settings
+    return Edge(
+        app,
+        service.telemetry,
+        service.tracing,
+        access_log=settings.access_log,
+        gate=service.gate,
+        max_body=settings.max_body,
+    )
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from platehide.serve.admission import Gate
 from platehide.serve.logs import event
 from platehide.serve.problems import Problem
 from platehide.serve.telemetry import Telemetry
@@ -44,6 +45,7 @@ _SECURITY = (
         b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
 )
+PHOTO_ROUTES = frozenset({"/v1/hide", "/v1/detect", "/v1/cover"})
 QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -51,12 +53,21 @@ class Edge:
     """Wraps the application. ``note`` fields for the log line go into ``scope["state"]``."""
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, tracing: Tracing, *, access_log: bool = True
+        self,
+        app: ASGIApp,
+        telemetry: Telemetry,
+        tracing: Tracing,
+        *,
+        access_log: bool = True,
+        gate: Gate | None = None,
+        max_body: int = 0,
     ) -> None:
         self._app = app
         self._telemetry = telemetry
         self._tracing = tracing
         self._access_log = access_log
+        self._gate = gate
+        self._max_body = max_body
         self._draining_bodies = 0
         self.closing = False
         """While True every answer asks the client to close its connection."""
@@ -100,6 +111,7 @@ class _Exchange:
         traced = self._edge._tracing.request(self._scope, self._headers, self.request_id)
         with traced as span:
             try:
+                self._refuse_if_full(note)
                 await self._edge._app(self._scope, self.receive, self.send)
             except ClientDisconnect:
                 self._gone = True
@@ -112,6 +124,22 @@ class _Exchange:
                 )
                 await self._answer(Problem("internal", "an internal error; see the log"))
             self._finish(note, span)
+
+    def _refuse_if_full(self, note: dict[str, Any]) -> None:
+        """Say ``busy`` before the router: in an overload most requests end here, and their cost
+        is taken from the photos that are worked on. What does not get this far is refused by the
+        route itself.
+        """
+        edge, scope = self._edge, self._scope
+        if (
+            edge._gate is not None
+            and scope["path"] in PHOTO_ROUTES
+            and scope["method"] == "POST"
+            and (self._declared or 0) <= edge._max_body  # else a 413: trying again is no use
+            and edge._gate.full
+        ):
+            note["route"] = scope["path"]
+            raise edge._gate.refusal()
 
     async def _answer(self, problem: Problem) -> None:
         if self._status or self._gone:
