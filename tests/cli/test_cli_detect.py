@@ -3,6 +3,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -120,3 +122,25 @@ def test_the_output_may_be_a_pipe_and_not_a_link_to_a_photo(source: Path) -> Non
     assert detect(source, "-o", pipe) == 0
     reader.join(60)
     assert len(got[0].splitlines()) == 3
+
+
+@pytest.mark.parametrize("arguments", [["detect", "in/a.jpg"], ["detect", "--help"]])
+def test_a_reader_that_has_seen_enough(tmp_path: Path, arguments: list[str]) -> None:
+    put(tmp_path / "in/a.jpg")
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "platehide", *arguments],
+            cwd=tmp_path,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if "--help" not in arguments:
+        assert done.returncode == 1
+        assert "standard output was closed" in done.stderr

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from platehide import __version__
 from platehide.errors import PlateHideError, UsageError
@@ -62,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser(command).parse_args(arguments)
         code: int = args.command_run(args)
+        sys.stdout.flush()
         return code
     except ModuleNotFoundError as error:
         extra = COMMANDS[command][1] if command else ""
@@ -78,6 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except PlateHideError as error:
         print(f"platehide {command}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:
+        # The reader (`head`) has seen enough. Python would complain again when it ends.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"platehide {command}: standard output was closed", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print(f"platehide {command}: interrupted", file=sys.stderr)

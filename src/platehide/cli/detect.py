@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from platehide.cli import EXIT_FAILED, EXIT_OK
 from platehide.cli.options import add_model_options, count
-from platehide.errors import PlateHideError, UsageError, WeightsError
+from platehide.errors import UsageError, WeightsError
 from platehide.files import byte_limit, expand_inputs, printable, write_result
 from platehide.geometry import area, hull_box
 from platehide.jobs import (
@@ -176,14 +176,9 @@ def _write(args: argparse.Namespace, found: Iterable[Found], stopper: Stopper) -
 
 
 def _print_all(lines: Iterable[str], stream: TextIO) -> None:
-    try:
-        for line in lines:
-            stream.write(line)
-            stream.flush()
-    except BrokenPipeError as error:
-        # The reader (`head`) has seen enough. Python would complain again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        raise PlateHideError("standard output was closed") from error
+    for line in lines:
+        stream.write(line)
+        stream.flush()
 
 
 def _failure(row: dict[str, Any]) -> str:
