@@ -18,6 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from platehide.errors import ImageError
 from platehide.formats.guard import decoding
 from platehide.formats.raster import to_grey
+from platehide.jpeg.deep import decode_deep, shallow_tables
 from platehide.metadata.jpeg_walk import Frame
 from platehide.pixels import Patch
 from platehide.types import ImageArray
@@ -44,6 +45,8 @@ def decode_rgb(jpeg: bytes, frame: Frame, long_side: int | None = None) -> Decod
         ImageError: ``truncated`` where picture data ends early (libjpeg itself only warns and
             paints the rest grey), ``corrupt`` for any other damage.
     """
+    if frame.precision > 8:
+        return Decoded(decode_deep(jpeg), junk_in_scans=False)
     options: dict[str, int] = {}
     if long_side is not None and long_side < max(frame.width, frame.height):
         wide = frame.width >= frame.height
@@ -73,12 +76,19 @@ def encode_like(
         stored_rgb: its decoded pixels.
         patches: in stored pixels.
     """
+    options: dict[str, Any]
+    if frame.precision > 8:  # 8 bits from here on, in steps of the same size
+        options = {"qtables": shallow_tables(source), "progressive": frame.progressive}
+        if len(frame.components) == 1:
+            return _save(Image.fromarray(_paint(stored_rgb[:, :, 0], patches, "L"), "L"), options)
+        options["subsampling"] = _PILLOW_SAMPLING.get(frame.sampling, 0)
+        return _save(Image.fromarray(_paint(stored_rgb, patches, "RGB")), options)
     with decoding("JPEG"), JpegImageFile(io.BytesIO(source)) as image:
         tables = image.quantization
         rgb_jpeg = image.mode == "RGB" and image.layer[0][0] == ord("R")
         adobe_rgb = image.info.get("adobe_transform") == 0 and "jfif" not in image.info
         ink = np.asarray(image) if image.mode == "CMYK" else None
-    options: dict[str, Any] = {
+    options = {
         "qtables": [tables[i] for i in sorted(tables)],
         "optimize": True,
         "progressive": frame.progressive,

@@ -102,14 +102,20 @@ class Source:
         )
 
 
-def read_source(data: bytes, layout: JpegLayout) -> Source:
+def read_source(data: bytes, layout: JpegLayout, *, precision: int = 8) -> Source:
     """Collect frame, quantisation, scans and tables.
 
+    Args:
+        precision: bits of a sample that the caller can handle.
+
     Raises:
-        NotEditableError: arithmetic coding, CMYK, RGB stored as such, fractional sampling ratios,
-            progressive files whose last bits are missing, damaged tables.
+        NotEditableError: another precision, arithmetic coding, CMYK, RGB stored as such,
+            fractional sampling ratios, progressive files whose last bits are missing, damaged
+            tables.
     """
     frame = layout.frame
+    if frame.precision != precision:
+        raise NotEditableError(f"{frame.precision} bits a sample")
     if frame.arithmetic:
         raise NotEditableError("arithmetic coding")
     count = len(frame.components)

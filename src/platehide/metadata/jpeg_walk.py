@@ -15,6 +15,7 @@ SOI, EOI, SOS, DQT, DHT, DRI, DAC, DNL, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD
 APP0, APP1, APP2, APP11, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
 _SOF = frozenset(range(0xC0, 0xD0)) - {DHT, DAC, 0xC8}
 _SUPPORTED_SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_DEEP_SOF = frozenset({0xC1, 0xC2})  # of 12 bits: extended sequential, progressive; Huffman
 _MAX_SEGMENTS = 4096
 # No camera or encoder writes more (a dozen is usual); each scan is one pass over the whole picture,
 # so a cheap file with thousands of scans would keep a decoder busy for minutes.
@@ -47,12 +48,14 @@ class Component:
 
 @dataclass(frozen=True)
 class Frame:
-    """The frame header. ``process`` is the SOF marker, e.g. 0xC0 baseline, 0xC2 progressive."""
+    """The frame header. ``process`` is the SOF marker, e.g. 0xC0 baseline, 0xC2 progressive;
+    ``precision`` bits of a sample, 8 or 12."""
 
     process: int
     width: int
     height: int
     components: tuple[Component, ...]
+    precision: int = 8
 
     @property
     def progressive(self) -> bool:
@@ -108,7 +111,7 @@ def walk_jpeg(data: bytes, *, max_pixels: int) -> JpegLayout:
 
     Raises:
         ImageError: ``truncated`` (a segment or the end of image is missing), ``corrupt``,
-            ``unsupported`` (lossless, hierarchical, 12-bit, height given later),
+            ``unsupported`` (lossless, hierarchical, height given later),
             ``too_large`` (the frame header declares more than ``max_pixels``).
     """
     if len(data) < 4:
@@ -183,7 +186,7 @@ def _read_frame(data: bytes, segment: Segment, max_pixels: int) -> Frame:
         )
     if len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
         raise ImageError("JPEG frame header has the wrong length")
-    if payload[0] != 8:
+    if payload[0] != 8 and (payload[0] != 12 or segment.marker not in _DEEP_SOF):
         raise ImageError(f"{payload[0]}-bit JPEG is not supported", code="unsupported")
     height = int.from_bytes(payload[1:3], "big")
     width = int.from_bytes(payload[3:5], "big")
@@ -205,7 +208,7 @@ def _read_frame(data: bytes, segment: Segment, max_pixels: int) -> Frame:
         raise ImageError("JPEG frame header is damaged")
     if len({c.identifier for c in components}) != len(components):
         raise ImageError("JPEG names a component twice")
-    return Frame(segment.marker, width, height, components)
+    return Frame(segment.marker, width, height, components, payload[0])
 
 
 def _check_scans(data: bytes, frame: Frame, scans: list[Scan]) -> None:
