@@ -42,7 +42,7 @@ def test_a_plot_names_everything_and_marks_the_front() -> None:
     assert len({c.get("fill") for c in circles}) == 2
     shown = table(results)
     assert [r[-1] for r in shown[1:]] == ["*", "", ""]
-    assert [r[-2] for r in shown[1:]] == ["30", "90", "–"]
+    assert [r[-3] for r in shown[1:]] == ["30", "90", "–"]
 
 
 @pytest.fixture
@@ -117,3 +117,19 @@ def test_what_is_no_run(
     jsonl.write_text("")
     assert main(["compare", str(jsonl)]) == 2
     assert "need --data" in capsys.readouterr().err
+
+
+def test_a_photo_shown_on_its_side_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "phone" / "images"
+    folder.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (640, 480), (90, 90, 90)).save(folder / "a.jpg", exif=exif)
+    row = {"image": "images/a.jpg", "width": 640, "height": 480, "split": "val", "plates": []}
+    (folder.parent / "annotations.jsonl").write_text(json.dumps(row) + "\n")
+    assert main(["evaluate", "--data", str(tmp_path), "--quiet"]) == 2
+    assert "turn the photo upright" in capsys.readouterr().err

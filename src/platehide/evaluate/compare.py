@@ -127,11 +127,13 @@ def table(results: Sequence[dict[str, Any]]) -> list[list[str]]:
     for result in results:
         header, *_, total = rows(result)
         if not lines:
-            lines.append(["model", *header[1:], "ms p50", "Pareto"])
+            lines.append(["model", *header[1:], "ms p50", "× ref", "Pareto"])
+        ratio = result["all"].get("ratio_p50")
         ms, name = result["all"].get("ms_p50"), str(result["model"])
         shown = f"{name} (published)" if name.startswith(f"{PUBLISHED}@") else name
         time = "–" if ms is None else f"{ms:.0f}"
-        lines.append([shown, *total[1:], time, "*" if name in best else ""])
+        relative = "–" if ratio is None else f"{ratio:.2f}"
+        lines.append([shown, *total[1:], time, relative, "*" if name in best else ""])
     return lines
 
 

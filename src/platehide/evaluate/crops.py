@@ -18,10 +18,8 @@ from tqdm import tqdm
 
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.metrics import Share
-from platehide.evaluate.runner import Predictor
-from platehide.formats import open_photo
+from platehide.evaluate.runner import Predictor, open_record
 from platehide.geometry import box_iou
-from platehide.image_io import DEFAULT_MAX_PIXELS
 from platehide.pixels import ArrayPixels
 
 LEAST_SIDE = 256
@@ -112,7 +110,7 @@ def run_crops(
         for _, group in groupby(crops, key=lambda c: c.record.name):
             same = list(group)
             record = same[0].record
-            frame = open_photo(record.path.read_bytes(), max_pixels=DEFAULT_MAX_PIXELS).frames[0]
+            frame = open_record(record)
             width, height = frame.size_wh
             pixels = frame.region((0, 0, width, height))
             for crop in same:

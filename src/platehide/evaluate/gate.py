@@ -20,9 +20,7 @@ from platehide.evaluate.benchmark import Reference
 from platehide.evaluate.crops import plan_crops, run_crops, summarise_crops
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.metrics import PhotoOutcome, score_photo
-from platehide.evaluate.runner import detector_predictor, report
-from platehide.formats import open_photo
-from platehide.image_io import DEFAULT_MAX_PIXELS
+from platehide.evaluate.runner import detector_predictor, open_record, report
 from platehide.model_spec import read_spec
 from platehide.weights import LFS_MARK, Weights
 
@@ -173,13 +171,11 @@ def measure(
     predictors = [detector_predictor(d) for d in detectors]
     outcomes: list[list[PhotoOutcome]] = [[] for _ in detectors]
     for number, record in enumerate(tqdm(records, desc="gate", unit="photo", disable=quiet)):
-        data = record.path.read_bytes()
         if number % 5 == 0:
             units.append(reference())
         order = range(len(detectors)) if number % 2 == 0 else reversed(range(len(detectors)))
         for k in order:
-            frame = open_photo(data, max_pixels=DEFAULT_MAX_PIXELS).frames[0]
-            outcomes[k].append(score_photo(record, predictors[k](frame)))
+            outcomes[k].append(score_photo(record, predictors[k](open_record(record))))
     unit = float(np.median(units))
     plan = plan_crops(records, crops) if crops > 0 else []
     measured = []

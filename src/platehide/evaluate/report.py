@@ -47,15 +47,24 @@ def _cell(key: str, value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def rows(result: dict[str, Any]) -> list[list[str]]:
-    """Header and one row a set, ``all`` last, as texts."""
+def _with_interval(key: str, value: Any) -> str:
+    """The cell, and a share's Wilson 95 % interval in per cent."""
+    text = _cell(key, value)
+    if not isinstance(value, dict) or not value["total"]:
+        return text
+    return f"{text} ({100 * value['low']:.0f}–{100 * value['high']:.0f})"
+
+
+def rows(result: dict[str, Any], *, intervals: bool = False) -> list[list[str]]:
+    """Header and one row a set, ``all`` last, as texts; shares with their intervals if wanted."""
+    cell = _with_interval if intervals else _cell
     table = [["set", *(title for title, _ in COLUMNS)]]
     crops = result.get("crops", {}).get("sets", {})
     for name, values in [*result["sets"].items(), ("all", result["all"])]:
         here = crops.get(name) if name != "all" else None
         if here:
             values = values | {"false_covers_crops": here["false_covers"]}
-        table.append([name, *(_cell(key, values.get(key)) for _, key in COLUMNS)])
+        table.append([name, *(cell(key, values.get(key)) for _, key in COLUMNS)])
     return table
 
 
@@ -177,7 +186,9 @@ def html_report(
         ".6rem;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
         "{text-align:left}.g{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;max-width:22rem}"
         "img{max-width:100%}figcaption{font-size:12px;color:#444}</style>"
-        f"<h1>{html.escape(title)}</h1><h2>By set</h2>{table_html(rows(result))}"
+        f"<h1>{html.escape(title)}</h1><h2>By set</h2>"
+        "<p>In brackets the 95 % interval (Wilson), in per cent.</p>"
+        f"{table_html(rows(result, intervals=True))}"
         f"<h2>By plate width</h2>{table_html(bands)}{crops}"
         "<h2>Worst photos</h2><p>Truth green (quad) or blue (box), found red, painted yellow.</p>"
         f'<div class="g">{"".join(figures)}</div></html>'

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from platehide.detector import load_detector
+from platehide.evaluate.benchmark import Reference
 from platehide.evaluate.crops import plan_crops, run_crops, summarise_crops
 from platehide.evaluate.dataset import PhotoRecord, data_hash
 from platehide.evaluate.metrics import PhotoOutcome, Prediction
@@ -101,12 +104,20 @@ def judge_model(
     crops: int = 0,
     quiet: bool = False,
 ) -> Judged:
-    """Evaluate released weights (``None`` = CURRENT, else a name or a folder)."""
+    """Evaluate released weights (``None`` = CURRENT, else a name or a folder); times also as ratios
+    to the reference network in the same run."""
     detector = load_detector(model)
     predict = detector_predictor(detector, conf)
+    reference = Reference()
+    units = [reference() for _ in range(10)]
     outcomes = run_records(records, predict, quiet=quiet)
+    unit = float(np.median(units + [reference() for _ in range(10)]))
     hide = detector.spec.thresholds.hide if conf is None else conf
     result = _result(detector.model, split, records, hide, outcomes, predict, crops, quiet)
+    result["reference_ms"] = unit
+    for q in ("p50", "p95"):
+        ms = result["all"][f"ms_{q}"]
+        result["all"][f"ratio_{q}"] = None if ms is None else ms / unit
     return Judged(result, outcomes, lambda _, frame: predict(frame))
 
 

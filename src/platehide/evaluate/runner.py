@@ -12,6 +12,7 @@ from tqdm import tqdm
 from platehide.cover import CoverOptions
 from platehide.cover.shape import clip_to_picture, covering_quad, with_margin
 from platehide.detection import Detector
+from platehide.errors import UsageError
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.metrics import PhotoOutcome, Prediction, score_photo, summarise
 from platehide.formats import open_photo
@@ -45,14 +46,29 @@ def detector_predictor(detector: Detector, conf: float | None = None) -> Predict
     return predict
 
 
+def open_record(record: PhotoRecord) -> PixelSource:
+    """The photo's first frame, by the product's own reader.
+
+    Raises:
+        UsageError: the photo is shown turned by its EXIF orientation, its labels are not.
+    """
+    photo = open_photo(record.path.read_bytes(), max_pixels=DEFAULT_MAX_PIXELS)
+    frame = photo.frames[0]
+    if frame.size_wh == (record.height, record.width) and record.width != record.height:
+        raise UsageError(
+            f"{record.path}: shown as {frame.size_wh[0]} × {frame.size_wh[1]}, labelled as"
+            f" {record.width} × {record.height}: turn the photo upright or label it as it is shown"
+        )
+    return frame
+
+
 def run_records(
     records: Sequence[PhotoRecord], predict: Predictor, *, quiet: bool = False
 ) -> list[PhotoOutcome]:
     """Judge every record; photos are opened by the product's own reader."""
     outcomes = []
     for record in tqdm(records, desc="evaluate", unit="photo", disable=quiet):
-        photo = open_photo(record.path.read_bytes(), max_pixels=DEFAULT_MAX_PIXELS)
-        outcomes.append(score_photo(record, predict(photo.frames[0])))
+        outcomes.append(score_photo(record, predict(open_record(record))))
     return outcomes
 
 
