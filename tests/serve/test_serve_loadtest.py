@@ -25,6 +25,8 @@ def test_arrivals_are_a_poisson_process() -> None:
     variance = sum((g - mean) ** 2 for g in gaps) / len(gaps)
     assert variance == pytest.approx(mean**2, rel=0.1)  # exponential
     assert times == sorted(times)
+    even = list(arrivals(50, 2, random.Random(3), constant=True))
+    assert [round(b - a, 9) for a, b in itertools.pairwise(even)] == [0.02] * (len(even) - 1)
 
 
 def test_summary_counts_unsure_as_an_answer_and_busy_as_none() -> None:

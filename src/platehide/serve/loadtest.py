@@ -1,8 +1,9 @@
 """Load test of the service: open-loop arrivals from a small asyncio client of our own.
 
-*Open loop*: requests start at times drawn beforehand (a Poisson process), whether or not earlier
-ones were answered, and an answer's time counts from its drawn start. A closed loop would wait
-with the server and hide its queue (coordinated omission).
+*Open loop*: requests start at times set beforehand, whether or not earlier ones were answered, and
+an answer's time counts from its planned start. A closed loop would wait with the server and hide
+its queue (coordinated omission). The times are those of a Poisson process (independent users), or
+with ``--arrivals constant`` evenly spaced, as most public tools have it.
 
 Phases: one client alone; capacity (closed loop, as many clients as there are places); 70 % of it;
 3 x it without back-off; SIGTERM at 70 %. An answer is *good* when it is a 200, or the 422 of an
@@ -122,23 +123,30 @@ class Client:
         self._idle.clear()
 
 
-def arrivals(rate: float, seconds: float, rng: random.Random) -> Iterator[float]:
-    """Start times of a Poisson process, in seconds from 0."""
-    at = rng.expovariate(rate)
-    while at < seconds:
+def arrivals(
+    rate: float, seconds: float, rng: random.Random, *, constant: bool = False
+) -> Iterator[float]:
+    """Start times in seconds from 0, of a Poisson process or evenly spaced."""
+    at = 0.0
+    while (at := at + (1 / rate if constant else rng.expovariate(rate))) < seconds:
         yield at
-        at += rng.expovariate(rate)
 
 
 async def open_loop(
-    client: Client, photos: Sequence[bytes], rate: float, seconds: float, seed: int
+    client: Client,
+    photos: Sequence[bytes],
+    rate: float,
+    seconds: float,
+    seed: int,
+    *,
+    constant: bool = False,
 ) -> list[Outcome]:
     """Offer ``rate`` requests a second for ``seconds``."""
     rng = random.Random(seed)
     loop = asyncio.get_running_loop()
     start = loop.time()
     tasks = []
-    for at in arrivals(rate, seconds, rng):
+    for at in arrivals(rate, seconds, rng, constant=constant):
         wait = start + at - loop.time()
         if wait > 0:
             await asyncio.sleep(wait)
@@ -301,6 +309,10 @@ async def run(
     pid = process.pid if process is not None else args.pid
     phases: list[Phase] = []
 
+    def offer(client: Client, rate: float, seconds: float, seed: int) -> object:
+        even = args.arrivals == "constant"
+        return open_loop(client, photos, rate, seconds, seed, constant=even)
+
     async def phase(name: str, work: Callable[[Client], object]) -> Phase:
         client, memory = Client(host, port, "/v1/hide"), [0.0][:0]
         begin = time.monotonic()
@@ -330,9 +342,9 @@ async def run(
             )
             capacity = full.good_per_s
         if "70 %" in args.phases:
-            await phase("70 %", lambda c: open_loop(c, photos, 0.7 * capacity, args.seconds, 4))
+            await phase("70 %", lambda c: offer(c, 0.7 * capacity, args.seconds, 4))
         if "3 x" in args.phases:
-            await phase("3 x", lambda c: open_loop(c, photos, 3 * capacity, args.seconds, 5))
+            await phase("3 x", lambda c: offer(c, 3 * capacity, args.seconds, 5))
         if "SIGTERM" in args.phases and process is not None:
 
             async def stopped(client: Client) -> list[Outcome]:
@@ -404,6 +416,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--capacity", type=float, help="good answers a second, instead of measuring the capacity"
     )
+    parser.add_argument(
+        "--arrivals", choices=("poisson", "constant"), default="poisson", help="[poisson]"
+    )
     parser.add_argument("--address", help="HOST:PORT of a running service; default: start one")
     parser.add_argument("--pid", type=int, help="its process, for the memory")
     parser.add_argument("--json", type=Path, help="write the figures there")
@@ -433,6 +448,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         document = {
             "photos": len(photos),
             "median_bytes": statistics.median(map(len, photos)),
+            "arrivals": args.arrivals,
             "capacity_per_s": capacity,
             "reference_ms": reference,
             "phases": [asdict(phase) for phase in phases],
