@@ -68,8 +68,9 @@ def clean_name(name: str) -> str:
     parts = [p for p in path.parts if p not in {".", ""}]
     text = "/".join(parts)
     bad = not parts or path.is_absolute() or ".." in parts or len(text) > 300
-    if bad or any(ord(c) < 32 or ord(c) == 127 for c in text) or ":" in parts[0]:
-        raise UsageError(f"{name!r} is not a usable photo name")
+    odd = any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text)
+    if bad or odd or ":" in parts[0]:
+        raise UsageError(f"{name!a} is not a usable photo name")
     return text
 
 

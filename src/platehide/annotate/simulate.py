@@ -28,7 +28,9 @@ from platehide.crowd.judgements import Judgement
 from platehide.crowd.sim_workers import Answer, SimPhoto
 from platehide.crowd.sim_world import SimSettings, SimWorld
 from platehide.crowd.simulate import Offer, run_many, table
-from platehide.types import as_quad
+from platehide.errors import UsageError
+from platehide.files import write_result
+from platehide.types import FloatArray, as_quad
 
 
 class StoreServer:
@@ -206,7 +208,15 @@ def simulate(
     real_server: bool,
     json_path: Path | None,
 ) -> int:
-    """Run and print the table; returns the exit code."""
+    """Run and print the table; returns the exit code.
+
+    Raises:
+        UsageError: shares that do not fit together, or a file that cannot be written.
+    """
+    if any(share + sloppy > 1 for share in bots):
+        raise UsageError("bots and sloppy workers together are more than all workers")
+    if json_path is not None and not json_path.parent.is_dir():
+        raise UsageError(f"{json_path}: no such folder")
     settings = SimSettings(photos=photos, controls=controls, workers=workers, sloppy=sloppy)
     with tempfile.TemporaryDirectory(prefix="platehide-simulate-") as folder:
 
@@ -237,8 +247,8 @@ def simulate(
                 "wrong": r.wrong,
                 "escalated": r.escalated,
                 "open": r.open,
-                "median_px": float(np.median(r.corner_errors_px)),
-                "p95_px": float(np.percentile(r.corner_errors_px, 95)),
+                "median_px": _percentile(r.corner_errors_px, 50),
+                "p95_px": _percentile(r.corner_errors_px, 95),
                 "honest": r.honest,
                 "honest_banned": r.honest_banned,
                 "bad": dict(r.bad),
@@ -246,5 +256,9 @@ def simulate(
             }
             for r in results
         ]
-        json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_result(json_path, (json.dumps(rows, indent=2) + "\n").encode())
     return 0
+
+
+def _percentile(values: FloatArray, percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if len(values) else None

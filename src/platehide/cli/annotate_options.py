@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from platehide.cli.options import count, positive, share
 from platehide.errors import UsageError
 
 _EPILOG = """\
@@ -45,12 +46,12 @@ _SERVE: dict[str, dict[str, Any]] = {
         "help": "proxies whose X-Forwarded-For is believed (comma-separated)",
     },
     "rate": {
-        "type": float,
+        "type": positive,
         "default": 20.0,
         "help": "requests a second of one person (default 20)",
     },
     "address-rate": {
-        "type": float,
+        "type": positive,
         "default": 200.0,
         "help": "requests a second of one network address (default 200)",
     },
@@ -221,14 +222,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     simulate = command("simulate", "let a simulated crowd with bots loose on the real server code")
-    simulate.add_argument("--photos", type=int, default=1200)
-    simulate.add_argument("--controls", type=int, default=400)
-    simulate.add_argument("--workers", type=int, default=100)
-    simulate.add_argument("--sloppy", type=float, default=0.2, help="share of sloppy workers")
+    simulate.add_argument("--photos", type=count, default=1200)
+    simulate.add_argument("--controls", type=count, default=400)
+    simulate.add_argument("--workers", type=count, default=100)
+    simulate.add_argument("--sloppy", type=share, default=0.2, help="share of sloppy workers")
     simulate.add_argument(
-        "--bots", type=float, nargs="+", default=[0.2, 0.3, 0.4], help="shares of bots"
+        "--bots", type=share, nargs="+", default=[0.2, 0.3, 0.4], help="shares of bots"
     )
-    simulate.add_argument("--seeds", type=int, default=5, help="runs pooled for each share")
+    simulate.add_argument("--seeds", type=count, default=5, help="runs pooled for each share")
     simulate.add_argument(
         "--engine",
         choices=["server", "memory"],
@@ -238,7 +239,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     simulate.add_argument("--json", type=Path, metavar="FILE", help="write the figures too")
 
     bench = command("bench", "load a real server with simultaneous annotators and check its books")
-    bench.add_argument("--annotators", type=int, default=200)
-    bench.add_argument("--seconds", type=float, default=60.0)
+    bench.add_argument("--annotators", type=count, default=200)
+    bench.add_argument("--seconds", type=positive, default=60.0)
     bench.add_argument("--kill", action="store_true", help="kill -9 half-way and start again")
     bench.add_argument("--db", default="", metavar="URL", help="default: SQLite in a new folder")
