@@ -84,6 +84,8 @@ def clip_to_picture(polygon: FloatArray, size_wh: tuple[int, int]) -> FloatArray
         UnsureError: they do not meet: a plate was reported where there is no picture.
     """
     w, h = size_wh
+    if polygon.min() >= 0 and (polygon.max(axis=0) <= size_wh).all() and area(polygon) > 0:
+        return polygon
     clipped = clip_convex(polygon, [[0, 0], [w, 0], [w, h], [0, h]])
     if area(clipped) <= 0:
         raise UnsureError("a plate was reported outside the picture")

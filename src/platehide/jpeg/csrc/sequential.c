@@ -196,8 +196,31 @@ int read_mcus(const frame_t *frame, const scan_t *scan, const tables_t *tables,
 
 /* ---- splicing --------------------------------------------------------------------------------- */
 
+/* 64 bits from a bit position; looks at nine bytes (SCAN_PAD). */
+static inline uint64_t bits_at(const uint8_t *bytes, int64_t position) {
+  const uint8_t *p = bytes + (position >> 3);
+  int skip = (int)(position & 7);
+  uint64_t word = load_be64(p);
+  return skip ? word << skip | p[8] >> (8 - skip) : word;
+}
+
 static void copy_bits(sink_t *sink, const uint8_t *bytes, int64_t from, int64_t to) {
   if (!sink->writing) return;
+  while (to - from >= 64 && sink_reserve(sink, 32)) {
+    /* Eight bytes at once: as many bits stay pending as before. */
+    uint64_t next = bits_at(bytes, from), x = next;
+    if (sink->pending) x = sink->bits << (64 - sink->pending) | next >> sink->pending;
+    if (x & 0x8080808080808080u & ~(x + 0x0101010101010101u)) { /* perhaps a 0xFF */
+      sink_put(sink, (uint32_t)(next >> 32), 32);
+      sink_put(sink, (uint32_t)next, 32);
+    } else {
+      uint8_t *out = sink->buffer + sink->size;
+      for (int i = 0; i < 8; i++) out[i] = (uint8_t)(x >> (56 - 8 * i));
+      sink->size += 8;
+      sink->bits = next;
+    }
+    from += 64;
+  }
   while (to - from >= 32) {
     sink_put(sink, (uint32_t)((load_be64(bytes + (from >> 3)) << (from & 7)) >> 32), 32);
     from += 32;
