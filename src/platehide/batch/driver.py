@@ -92,6 +92,8 @@ def run_batch(options: BatchOptions, make: HiderFactory) -> int:
         raise UsageError(f"a store cannot be used: {error}") from error
     try:
         return job.run()
+    except BrokenPipeError:
+        raise  # whoever reads the summary has gone
     except OSError as error:
         raise PlateHideError(
             f"a store cannot be used any more ({error}); --resume goes on", code="unreadable"
