@@ -144,9 +144,11 @@ def nudge_weights(graph: Any) -> None:
 
 
 def change_arithmetic(graph: Any) -> None:
-    clips = [n for n in graph.node if n.op_type == "Clip"]
-    clips[0].op_type = "HardSigmoid"
-    del clips[0].input[1:]
+    for node in graph.node:
+        for index, name in enumerate(node.output):
+            if name == "logits":
+                node.output[index] = "logits.before"
+    graph.node.append(onnx.helper.make_node("Neg", ["logits.before"], ["logits"]))
 
 
 def test_onnx_that_is_not_the_trained_network_is_refused(
