@@ -79,6 +79,10 @@ def test_answers_of_other_tools_become_labels(site: Site, tmp_path: Path, form: 
     assert all(w["imported"] for w in workers)
     overview = requester.get(f"/api/projects/{project}/overview").json()
     assert overview["spend"] == 0.0
+    for back in ("judgements", "toloka", "label-studio"):  # what we export is known here
+        reply = requester.get(f"/api/projects/{project}/export", params={"format": back})
+        job = send(requester, project, reply.content, format=back)
+        assert job["result"] == {"added": 0, "known": 10, "refused": []}
     # All of it follows from the log, and nobody else is asked about settled photos.
     site.context.deriver.recompute(site.context.projects.find(project).id)
     assert {p["status"] for p in photos(requester, project).values()} == {"agreed"}

@@ -121,6 +121,7 @@ class _Photos:
         with db.read() as connection:
             rows = connection.execute(query.where(p.c.project_id == project_id)).all()
         self._by_name: dict[str, AnyRow] = {export_name(r.name, r.blob, r.id): r for r in rows}
+        self._by_name |= {r.id: r for r in rows}  # what our own judgements call a task
         self._by_name |= {r.name: r for r in rows}
         self._by_tail: dict[str, list[AnyRow]] = {}
         for row in rows:
@@ -378,9 +379,19 @@ def _answer(
 
 
 def _worker(connection: Connection, project_id: str, name: str, now: float) -> str:
-    """The stand-in for another tool's worker: the same one each time, and nobody can sign in."""
+    """The stand-in for another tool's worker: the same one each time, and nobody can sign in.
+
+    Our own exports name members of the project by id: those are meant.
+    """
     m = schema.members
     users = schema.users
+    member = connection.execute(
+        sa.select(m.c.user_id)
+        .join(users, users.c.id == m.c.user_id)
+        .where(m.c.project_id == project_id, m.c.user_id == name, users.c.role == "worker")
+    ).scalar()
+    if member is not None:
+        return str(member)
     shown = " ".join("".join(c for c in name if c.isprintable()).split())[:60] or "worker"
     label = f"imported: {shown}"
     told = hashlib.sha256(f"{project_id}\n{name}".encode()).hexdigest()
