@@ -41,9 +41,12 @@ _LEAST_OF_TINY, _MOST_OF_TINY = 0.9, 0.4
 _MOST_CAST = 0.25
 _TINY_PX = 12  # height below which much can look like anything
 _LEAST_AT_A_GLANCE, _LEAST_MOVED, _LEAST_OF_PLAIN = 0.25, 0.5, 0.4
+_HOPELESS, _HOPELESS_IF_PLAIN = 0.4, 0.25
+_LEAST_CONTRAST = 0.5 * float(np.sqrt(3 * GLANCE_W * GLANCE_H))
 _MOST_LOOKS = 4
 _ITERATIONS = 40
 _FLAT = 5.0  # grey levels
+_STRETCHED = 1.45  # how far the shape may be off
 _ABOUT = 1.5  # how far the size of a cover that is guessed from a part of it may be off
 _LEAST_PX = 3.0
 
@@ -100,7 +103,7 @@ def likenesses(
     """
     if options.style == "blur" or min(plate_width(quad), plate_height(quad)) < _LEAST_PX:
         return
-    guesses = [g for view in views(cover, options) for g in _guess(view, quad, source.size_wh)]
+    guesses = _guesses(views(cover, options), quad, source.size_wh)
     near = _Near.of(source, [g.outline for g in guesses])
     if near is None:
         return
@@ -119,35 +122,47 @@ class _Guess:
 
     view: View
     to_picture: FloatArray
+    outline: FloatArray
+    height: float
 
-    @property
-    def outline(self) -> FloatArray:
-        return transform_points(self.to_picture, _UNIT)
+    def moved(self, to_picture: FloatArray) -> _Guess:
+        """The same layout elsewhere."""
+        outline = transform_points(to_picture, _UNIT)
+        return _Guess(self.view, to_picture, outline, plate_height(outline))
 
 
 _UNIT = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+_UNIT32 = _UNIT.astype(np.float32)
 
 
-def _guess(view: View, quad: FloatArray, size_wh: tuple[int, int]) -> Iterator[_Guess]:
-    """Places of the whole cover if ``quad`` is one of the view's boxes; only those where the
-    cover would have been drawn in that layout."""
-    for number, (x0, y0, x1, y1) in enumerate(view.boxes):
-        box = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-        if number == 0:
-            matrix = cv2.getPerspectiveTransform(box.astype(np.float32), quad.astype(np.float32))
-        else:  # the perspective of a part is too uncertain to be drawn out
-            terms = np.column_stack([box, np.ones(4)])
-            matrix = np.vstack([np.linalg.lstsq(terms, quad, rcond=None)[0].T, [0, 0, 1]])
-        guess = _Guess(view, np.asarray(matrix, np.float64))
-        outline = guess.outline
-        width, height = plate_width(outline), plate_height(outline)
-        if not _drawn_so(view.detail, width, height):
-            continue
-        if not 1 / 1.45 < width / height / view.aspect < 1.45:
-            continue
-        if (outline.max(axis=0) < 0).any() or (outline.min(axis=0) > size_wh).any():
-            continue
-        yield guess
+def _guesses(known: tuple[View, ...], quad: FloatArray, size_wh: tuple[int, int]) -> list[_Guess]:
+    """Places of the whole cover if ``quad`` is one of a view's boxes; only those where the cover
+    would have been drawn in that layout."""
+    # The affine map that takes a box to the quad, as nearly as one can (least squares).
+    right = 0.5 * (quad[1] - quad[0] + quad[2] - quad[3])
+    down = 0.5 * (quad[3] - quad[0] + quad[2] - quad[1])
+    across, deep = float(np.hypot(*right)), float(np.hypot(*down))
+    out = []
+    for view in known:
+        for number, (x0, y0, x1, y1) in enumerate(view.boxes.tolist()):
+            width, height = across / (x1 - x0), deep / (y1 - y0)
+            if not _drawn_so(view.detail, width, height):
+                continue
+            if not 1 / _STRETCHED < width / height / view.aspect < _STRETCHED:
+                continue
+            if number == 0:
+                matrix = np.asarray(
+                    cv2.getPerspectiveTransform(_UNIT32, quad.astype(np.float32)), np.float64
+                )
+            else:  # the perspective of a part is too uncertain to be drawn out
+                u, v = right / (x1 - x0), down / (y1 - y0)
+                start = quad.mean(axis=0) - u * (x0 + x1) / 2 - v * (y0 + y1) / 2
+                matrix = np.array([[u[0], v[0], start[0]], [u[1], v[1], start[1]], [0, 0, 1.0]])
+            outline = transform_points(matrix, _UNIT)
+            if (outline.max(axis=0) < 0).any() or (outline.min(axis=0) > size_wh).any():
+                continue
+            out.append(_Guess(view, matrix, outline, height))
+    return out
 
 
 def _drawn_so(detail: Detail, width: float, height: float) -> bool:
@@ -185,38 +200,56 @@ class _Near:
             levels.append(np.asarray(half, np.uint8))
         return _Near(tuple(levels), low.astype(np.float64))
 
-    def flattened(self, to_picture: FloatArray, height_px: float, rect: Rect,
-                  size_wh: tuple[int, int]) -> ImageArray:  # fmt: skip
+    def flattened(
+        self, to_picture: FloatArray, height_px: float, rect: Rect, size_wh: tuple[int, int]
+    ) -> ImageArray:
         """The cover of ``height_px`` drawn into ``rect`` of a canvas of ``size_wh``."""
-        shrink = max(1.0, height_px / rect[3])
-        level = self.levels[min(len(self.levels) - 1, int(np.log2(shrink)))]
-        scale = np.array(level.shape[1::-1]) / self.levels[0].shape[1::-1]
-        x, y, w, h = rect
-        share = np.array([[1 / w, 0, (0.5 - x) / w], [0, 1 / h, (0.5 - y) / h], [0, 0, 1]])
-        move = np.array(
-            [
-                [scale[0], 0, -self.origin[0] * scale[0] - 0.5],
-                [0, scale[1], -self.origin[1] * scale[1] - 0.5],
-                [0, 0, 1],
-            ]
-        )
-        return np.asarray(
-            cv2.warpPerspective(
-                level,
-                move @ to_picture @ share,
-                size_wh,
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            ),
-            np.uint8,
-        )
+        level, move = self.level_for(height_px / rect[3])
+        return _warped(level, move @ to_picture @ _share(rect), size_wh)
+
+    def level_for(self, shrink: float) -> tuple[ImageArray, FloatArray]:
+        """The level from which to shrink so many times, and the way from the picture to it."""
+        level = self.levels[min(len(self.levels) - 1, int(np.log2(max(1.0, shrink))))]
+        h, w = level.shape[:2]
+        kx, ky = w / self.levels[0].shape[1], h / self.levels[0].shape[0]
+        x, y = self.origin
+        return level, np.array([[kx, 0, -x * kx - 0.5], [0, ky, -y * ky - 0.5], [0, 0, 1.0]])
+
+
+def _share(rect: Rect) -> FloatArray:
+    """From a pixel of a canvas to a share of the cover that lies at ``rect``."""
+    x, y, w, h = rect
+    return np.array([[1 / w, 0, (0.5 - x) / w], [0, 1 / h, (0.5 - y) / h], [0, 0, 1.0]])
+
+
+def _warped(level: ImageArray, matrix: FloatArray, size_wh: tuple[int, int]) -> ImageArray:
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpPerspective(  # type: ignore[return-value]
+        level, matrix, size_wh, flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+_GLANCE_WH = GLANCE_W, GLANCE_H
+_GLANCE_SHARE = _share((0, 0, GLANCE_W, GLANCE_H))
 
 
 def _at_a_glance(near: _Near, guesses: list[_Guess]) -> list[_Guess]:
     """The likeliest guesses, moved to where they fit best, by a few pixels of each."""
-    score = [_glance_at(near, guess) for guess in guesses]
-    order = np.argsort(-np.array(score))[:_MOST_LOOKS]
-    moved = [_climbed(near, guesses[i], score[i]) for i in order if score[i] >= _LEAST_AT_A_GLANCE]
+    ranked = sorted(
+        ((_glance_at(near, guess), number) for number, guess in enumerate(guesses)), reverse=True
+    )
+    moved: list[tuple[float, _Guess]] = []
+    seen: set[tuple[float, ...]] = set()
+    for score, number in ranked:
+        guess = guesses[number]
+        place = guess.outline.mean(axis=0) / guess.height
+        key = guess.view.aspect, *(round(float(v) * 4) for v in place)
+        least = 0.0 if guess.view.plain else _LEAST_AT_A_GLANCE
+        if score >= least and key not in seen:
+            seen.add(key)
+            moved.append(_climbed(near, guess, score))
+        if len(moved) == _MOST_LOOKS:
+            break
     moved.sort(key=lambda pair: -pair[0])
     return [guess for reached, guess in moved if reached >= _least(guess.view)]
 
@@ -226,42 +259,51 @@ def _least(view: View) -> float:
 
 
 def _glance_at(near: _Near, guess: _Guess) -> float:
-    size = GLANCE_W, GLANCE_H
-    height = plate_height(guess.outline)
-    there = near.flattened(guess.to_picture, height, (0, 0, *size), size)
-    return _alike(guess.view.glance, there.astype(np.float32))
+    level, move = near.level_for(guess.height / GLANCE_H)
+    matrix = move @ guess.to_picture @ _GLANCE_SHARE
+    return _alike(guess.view.glance, _warped(level, matrix, _GLANCE_WH))
 
 
 def _climbed(near: _Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
     """The guess moved and stretched, in ever smaller steps, while that makes it more alike: a
     detector may find any part of a cover."""
-    step = 0.2
+    level, move = near.level_for(guess.height / GLANCE_H)
+    design, to_picture, step = guess.view.glance, guess.to_picture, 0.2
     while step > 0.03:
-        best = max(
-            ((_glance_at(near, nearby), nearby) for nearby in _moved(guess, step)),
-            key=lambda pair: pair[0],
-        )
-        if best[0] > score + 0.005:
-            score, guess = best
+        best, where = score, to_picture
+        for change in _moves(step):
+            there = to_picture @ change
+            found = _alike(design, _warped(level, move @ there @ _GLANCE_SHARE, _GLANCE_WH))
+            if found > best + 0.005:
+                best, where = found, there
+        if best > score:
+            score, to_picture = best, where
+        elif score < (_HOPELESS_IF_PLAIN if guess.view.plain else _HOPELESS):
+            break
         else:
             step /= 2
-    return score, guess
+    return score, guess.moved(to_picture)
 
 
-def _moved(guess: _Guess, step: float) -> Iterator[_Guess]:
+@functools.cache
+def _moves(step: float) -> tuple[FloatArray, ...]:
+    """Shifts and one-sided stretches by ``step`` of the cover's width or height."""
+    moves = []
     for axis in (0, 1):
         for sign in (-step, step):
             for scale, shift in ((1.0, sign), (1.0 + sign, -sign / 2)):
                 move = np.eye(3)
                 move[axis, axis], move[axis, 2] = scale, shift
-                yield _Guess(guess.view, guess.to_picture @ move)
+                moves.append(move)
+    return tuple(moves)
 
 
-def _alike(design: FloatPicture, there: FloatPicture) -> float:
-    """Correlation of colours, as if in one light."""
-    a, b = design - design.mean(axis=(0, 1)), there - there.mean(axis=(0, 1))
-    length = float(np.sqrt(np.vdot(a, a) * np.vdot(b, b)))
-    return float(np.vdot(a, b)) / length if length > 2.0 * a.size else 0.0
+def _alike(design: FloatPicture, there: ImageArray) -> float:
+    """Correlation of colours, as if in one light; ``design`` has mean 0 and length 1."""
+    b = there.reshape(-1, 3).astype(np.float32)
+    b -= b.mean(axis=0)
+    length = float(np.linalg.norm(b))
+    return float(np.vdot(design, b)) / length if length > _LEAST_CONTRAST else 0.0
 
 
 # ---- the comparison ---------------------------------------------------------------------------
@@ -276,7 +318,7 @@ def _compare(near: _Near, guess: _Guess) -> Likeness | None:
     on a cover are some px off."""
     outline = guess.outline
     rect = inner_rect()
-    height = plate_height(outline)
+    height = guess.height
     canvas = near.flattened(guess.to_picture, height, rect, (CANVAS_W, CANVAS_H))
     there: FloatPicture = np.asarray(
         cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), 1.0), np.float32

@@ -160,8 +160,7 @@ class JpegPhoto:
         self._metadata = metadata
         self._picture = picture_bytes(data, layout)
         bare = header_segments(JpegMetadata(metadata.density, metadata.adobe))
-        self._head = SOI_BYTES + bare
-        self._bare = self._head + self._picture
+        self._bare = SOI_BYTES + bare + self._picture
         self._pixels = JpegPixels(self._bare, layout.frame, metadata.orientation)
 
     @property
@@ -178,10 +177,8 @@ class JpegPhoto:
             return finish(self._picture, self._layout.frame, self._metadata, "untouched", options)
         edited = self._pixels.edited(stored) if stored else None
         if edited is not None:
-            if edited.startswith(self._head):  # what stands before the tables is as it was
-                picture = edited[len(self._head) :]
-            else:
-                picture = picture_bytes(edited, walk_jpeg(edited, max_pixels=1 << 62))
+            # Without a table that the edit has replaced: a second run would drop it.
+            picture = picture_bytes(edited, walk_jpeg(edited, max_pixels=1 << 62))
             return finish(picture, self._layout.frame, self._metadata, "lossless", options)
         picture, frame, metadata = self._reencoded(stored)
         return finish(picture, frame, metadata, "reencoded", options)
