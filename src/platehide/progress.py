@@ -88,11 +88,13 @@ class Progress:
         if self._log:
             self._log_line()
             self._log = False
+        words = None if self._notes is None else self._notes.desc
         if self._notes is not None:
-            words = self._notes.desc
             self._notes.close()
-            self._bar.set_postfix_str(words)
+            self._notes = None
         self._bar.close()
+        if words:
+            print(words, file=self._stream, flush=True)
 
     def _log_line(self) -> None:
         self._logged = time.monotonic()

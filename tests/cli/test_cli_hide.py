@@ -407,8 +407,10 @@ def test_the_bar_on_a_terminal_of_any_width(tmp_path: Path, columns: int) -> Non
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, columns))
     with os.fdopen(slave, "w") as terminal, Progress(2, stream=terminal) as progress:
+        progress.note("hidden 50% none 50%")
         progress.advance()
         progress.line("bad.jpg: error")
+        progress.note("hidden 67% none 33% unsure 0% error 0%, waiting to read 3% write 12%")
         progress.advance()
     shown = b""
     with contextlib.suppress(OSError):  # EIO: the other side is closed
@@ -419,6 +421,7 @@ def test_the_bar_on_a_terminal_of_any_width(tmp_path: Path, columns: int) -> Non
     assert b"ETA" in shown
     assert b"photos/s" in shown
     assert b"bad.jpg: error" in shown
+    assert b"write 12%" in shown
 
 
 class _Echo:
