@@ -7,6 +7,7 @@ line is kept below that: a long traceback loses its outer frames, any other long
 
 from __future__ import annotations
 
+import bisect
 import json
 import logging
 import os
@@ -55,21 +56,31 @@ def _excess(text: str) -> int:
     return len(text.encode("utf-8", "replace")) + 1 - LINE_BYTES
 
 
+def _size(text: str, length: int) -> int:
+    """Bytes of the last ``length`` characters, which ``text`` is, inside a JSON text."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")) - 2 if length else 0
+
+
 def _fitting(line: dict[str, Any]) -> str:
     text = _dumps(line)
     if _excess(text) <= 0:
         return text
     line["cut"] = True
-    trace = line.get("traceback")
-    while trace and (excess := _excess(text := _dumps(line))) > 0 and len(trace) > len(_CUT):
-        trace = trace[excess + len(_CUT) :]  # a character is at least a byte: never cut too little
-        line["traceback"] = _CUT + trace
+    if trace := line.get("traceback"):
+        line["traceback"] = ""
+        spare = -_excess(_dumps(line)) - len(_CUT)
+        # Escaped characters and those beyond ASCII take several bytes: the longest tail that fits.
+        keep = bisect.bisect_right(range(len(trace)), spare, key=lambda n: _size(trace[-n:], n)) - 1
+        line["traceback"] = _CUT + trace[len(trace) - max(keep, 0) :]
     for key in sorted(line, key=lambda k: len(_dumps({k: line[k]})), reverse=True):
         if _excess(text := _dumps(line)) <= 0:
             break
         shown = line[key] if isinstance(line[key], str) else _dumps(line[key])
-        line[key] = shown[:_SHORT_CHARS] + _CUT
-    return text if _excess(text) <= 0 else _dumps({k: line[k] for k in list(line)[:5]})
+        if len(shown) > _SHORT_CHARS:
+            line[key] = shown[:_SHORT_CHARS] + _CUT
+    if _excess(text := _dumps(line)) <= 0:
+        return text
+    return _dumps({key: line[key] for key in list(line)[:5]} | {"cut": True})  # too many fields
 
 
 class LineHandler(logging.StreamHandler[TextIO]):

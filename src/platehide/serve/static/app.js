@@ -79,6 +79,7 @@ function coverCard(value, name, preview, checked) {
     picture.append(image);
   } else {
     picture.textContent = "+";
+    picture.setAttribute("aria-hidden", "true");
   }
   const text = document.createElement("span");
   text.textContent = name;
