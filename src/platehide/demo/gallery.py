@@ -22,8 +22,11 @@ from platehide.pixels import ArrayPixels, Patch, apply_patches
 from platehide.types import FloatArray, ImageArray
 
 _STYLE = (
-    "body{font:14px sans-serif;background:#ddd}figure{display:inline-block;margin:6px;"
-    "background:#fff;padding:6px}img{display:block}"
+    "*{box-sizing:border-box}body{font:15px/1.4 system-ui,sans-serif;background:#e9ebee;"
+    "color:#1e242e;margin:0;padding:16px}h1{font-size:1.3rem;margin:0 0 4px}p{margin:0 0 16px}"
+    "main{display:grid;gap:12px;grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr))}"
+    "figure{margin:0;background:#fff;padding:8px;border-radius:6px}"
+    "img{display:block;width:100%;height:auto}figcaption{overflow-wrap:anywhere;margin-top:6px}"
 )
 
 
@@ -64,12 +67,15 @@ def write_gallery(
             tile = crop_pair(rgb, after, quad)
             tiles.append(tile)
             figures.append(
-                f'<figure><img src="data:image/jpeg;base64,{_jpeg64(tile)}">'
+                f'<figure><img alt="before and after" src="data:image/jpeg;base64,{_jpeg64(tile)}">'
                 f"<figcaption>{html.escape(record.name)}</figcaption></figure>"
             )
     document = (
-        f'<!doctype html><meta charset="utf-8"><title>Covers</title><style>{_STYLE}</style>'
-        + "".join(figures)
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Covers</title><style>{_STYLE}</style><h1>Covers on {len(figures)} plates</h1>"
+        "<p>Left as photographed, right covered. Real plates: keep this page to yourself.</p>"
+        "<main>" + "".join(figures) + "</main></html>"
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     write_whole(page, document.encode())
