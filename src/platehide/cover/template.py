@@ -86,7 +86,7 @@ class CoverOptions:
     style: Style = "logo"
     text: str | None = None
     variant: Variant = "light"
-    margin: float = 0.055
+    margin: float = 0.07
     strength: float = 1.0
     font: Path | None = None
 

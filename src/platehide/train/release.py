@@ -28,7 +28,7 @@ from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
 from platehide.train.restore import main_pictures, refiner_pictures
 from platehide.weights import Weights
 
-COARSE_SIZE = 192
+COARSE_SIZE = 128
 """Long side of the second look for plates that nearly fill the frame."""
 
 CANDIDATE = 0.4
