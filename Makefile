@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 SOURCES := $(shell git ls-files 'src/*.py' 'src/*.c' pyproject.toml setup.py constraints.txt 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format load train clean
+.PHONY: help demo test lint format gate load train clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ lint: $(VENV)/.all  ## ruff, mypy --strict, import contracts
 format: $(VENV)/.all  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix -q .
+
+gate: $(VENV)/.all  ## judge the committed weights against the previous ones and the floors
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/gate_weights.py $(GATE)
 
 load: $(VENV)/.all  ## load test of the service (docs/service.md)
 	$(BIN)/python scripts/load_test.py

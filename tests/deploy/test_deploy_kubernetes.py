@@ -282,12 +282,13 @@ def test_scraping_keeps_the_version() -> None:
 # ---------------------------------------------------------------- image and compose
 
 
-def test_dockerfile_is_clean() -> None:
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.train"])
+def test_dockerfile_is_clean(name: str) -> None:
     hadolint = program("hadolint")
     if hadolint is None:
         pytest.skip("needs hadolint")
     done = subprocess.run(
-        [hadolint, str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False
+        [hadolint, str(DEPLOY / name)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
 
