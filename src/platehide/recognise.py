@@ -37,9 +37,9 @@ from platehide.types import FloatArray, ImageArray
 
 _LEAST_CORRELATION = 0.86
 _MOST_RESIDUE = 0.47
-_LEAST_OF_TINY, _MOST_OF_TINY = 0.9, 0.4
+_LEAST_OF_SMALL, _MOST_OF_SMALL = 0.9, 0.42
 _MOST_CAST = 0.25
-_TINY_PX = 12  # height below which much can look like anything
+_SMALL_PX = 24  # height below which much can look like anything
 _LEAST_AT_A_GLANCE, _LEAST_MOVED, _LEAST_OF_PLAIN = 0.25, 0.5, 0.4
 _HOPELESS, _HOPELESS_IF_PLAIN = 0.4, 0.25
 _LEAST_CONTRAST = 0.5 * float(np.sqrt(3 * GLANCE_W * GLANCE_H))
@@ -71,10 +71,10 @@ class Likeness(NamedTuple):
     @property
     def covered(self) -> bool:
         """True where nothing but the cover is there."""
-        tiny = plate_height(self.quad) < _TINY_PX
+        small = plate_height(self.quad) < _SMALL_PX
         return (
-            self.correlation >= (_LEAST_OF_TINY if tiny else _LEAST_CORRELATION)
-            and self.residue <= (_MOST_OF_TINY if tiny else _MOST_RESIDUE)
+            self.correlation >= (_LEAST_OF_SMALL if small else _LEAST_CORRELATION)
+            and self.residue <= (_MOST_OF_SMALL if small else _MOST_RESIDUE)
             and self.cast <= _MOST_CAST
         )
 
