@@ -25,19 +25,19 @@ from platehide.cover.views import (
     GLANCE_W,
     MARGIN,
     FloatPicture,
-    Rect,
     View,
     inner_mask,
     inner_rect,
     views,
 )
 from platehide.geometry import plate_height, plate_width, transform_points
+from platehide.nearby import Near, share_of, warped
 from platehide.pixels import PixelSource
 from platehide.types import FloatArray, ImageArray
 
 _LEAST_CORRELATION = 0.86
 _MOST_RESIDUE = 0.47
-_LEAST_OF_SMALL, _MOST_OF_SMALL = 0.9, 0.42
+_LEAST_OF_SMALL, _MOST_OF_SMALL = 0.84, 0.42
 _MOST_CAST = 0.25
 _SMALL_PX = 24  # height below which much can look like anything
 _LEAST_AT_A_GLANCE, _LEAST_MOVED, _LEAST_OF_PLAIN = 0.25, 0.5, 0.4
@@ -104,11 +104,13 @@ def likenesses(
     if options.style == "blur" or min(plate_width(quad), plate_height(quad)) < _LEAST_PX:
         return
     guesses = _guesses(views(cover, options), quad, source.size_wh)
-    near = _Near.of(source, [g.outline for g in guesses])
-    if near is None:
+    outlines = [guess.outline for guess in guesses]
+    far = Near.reduced(source, outlines) or Near.of(source, outlines)
+    if far is None:
         return
-    for guess in _at_a_glance(near, guesses):
-        found = _compare(near, guess)
+    for guess in _at_a_glance(far, guesses):
+        near = Near.of(source, [guess.outline])
+        found = None if near is None else _compare(near, guess)
         if found is not None:
             yield found
 
@@ -173,67 +175,11 @@ def _drawn_so(detail: Detail, width: float, height: float) -> bool:
     return height < FRAMED_PX * _ABOUT if detail == "word" else height > FRAMED_PX / _ABOUT
 
 
-@dataclass(frozen=True, eq=False)
-class _Near:
-    """The part of a picture in which all guesses lie, at full size and halved ever again."""
-
-    levels: tuple[ImageArray, ...]
-    origin: FloatArray
-
-    @staticmethod
-    def of(source: PixelSource, outlines: list[FloatArray]) -> _Near | None:
-        """``None`` outside the picture."""
-        if not outlines:
-            return None
-        points = np.concatenate(outlines)
-        reach = MARGIN * np.ptp(points, axis=0)
-        limit = np.array(source.size_wh)
-        low = np.clip(np.floor(points.min(axis=0) - reach), 0, limit).astype(int)
-        high = np.clip(np.ceil(points.max(axis=0) + reach) + 1, 0, limit).astype(int)
-        if (high - low < 2).any():
-            return None
-        box = int(low[0]), int(low[1]), int(high[0]), int(high[1])
-        levels = [np.ascontiguousarray(source.region(box))]
-        while min(levels[-1].shape[:2]) > 2 * GLANCE_H:
-            h, w = levels[-1].shape[:2]
-            half = cv2.resize(levels[-1], (w // 2, h // 2), interpolation=cv2.INTER_AREA)
-            levels.append(np.asarray(half, np.uint8))
-        return _Near(tuple(levels), low.astype(np.float64))
-
-    def flattened(
-        self, to_picture: FloatArray, height_px: float, rect: Rect, size_wh: tuple[int, int]
-    ) -> ImageArray:
-        """The cover of ``height_px`` drawn into ``rect`` of a canvas of ``size_wh``."""
-        level, move = self.level_for(height_px / rect[3])
-        return _warped(level, move @ to_picture @ _share(rect), size_wh)
-
-    def level_for(self, shrink: float) -> tuple[ImageArray, FloatArray]:
-        """The level from which to shrink so many times, and the way from the picture to it."""
-        level = self.levels[min(len(self.levels) - 1, int(np.log2(max(1.0, shrink))))]
-        h, w = level.shape[:2]
-        kx, ky = w / self.levels[0].shape[1], h / self.levels[0].shape[0]
-        x, y = self.origin
-        return level, np.array([[kx, 0, -x * kx - 0.5], [0, ky, -y * ky - 0.5], [0, 0, 1.0]])
-
-
-def _share(rect: Rect) -> FloatArray:
-    """From a pixel of a canvas to a share of the cover that lies at ``rect``."""
-    x, y, w, h = rect
-    return np.array([[1 / w, 0, (0.5 - x) / w], [0, 1 / h, (0.5 - y) / h], [0, 0, 1.0]])
-
-
-def _warped(level: ImageArray, matrix: FloatArray, size_wh: tuple[int, int]) -> ImageArray:
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpPerspective(  # type: ignore[return-value]
-        level, matrix, size_wh, flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-
-
 _GLANCE_WH = GLANCE_W, GLANCE_H
-_GLANCE_SHARE = _share((0, 0, GLANCE_W, GLANCE_H))
+_GLANCE_SHARE = share_of((0, 0, GLANCE_W, GLANCE_H))
 
 
-def _at_a_glance(near: _Near, guesses: list[_Guess]) -> list[_Guess]:
+def _at_a_glance(near: Near, guesses: list[_Guess]) -> list[_Guess]:
     """The likeliest guesses, moved to where they fit best, by a few pixels of each."""
     ranked = sorted(
         ((_glance_at(near, guess), number) for number, guess in enumerate(guesses)), reverse=True
@@ -258,13 +204,13 @@ def _least(view: View) -> float:
     return _LEAST_OF_PLAIN if view.plain else _LEAST_MOVED
 
 
-def _glance_at(near: _Near, guess: _Guess) -> float:
+def _glance_at(near: Near, guess: _Guess) -> float:
     level, move = near.level_for(guess.height / GLANCE_H)
     matrix = move @ guess.to_picture @ _GLANCE_SHARE
-    return _alike(guess.view.glance, _warped(level, matrix, _GLANCE_WH))
+    return _alike(guess.view.glance, warped(level, matrix, _GLANCE_WH))
 
 
-def _climbed(near: _Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
+def _climbed(near: Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
     """The guess moved and stretched, in ever smaller steps, while that makes it more alike: a
     detector may find any part of a cover."""
     level, move = near.level_for(guess.height / GLANCE_H)
@@ -273,7 +219,7 @@ def _climbed(near: _Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
         best, where = score, to_picture
         for change in _moves(step):
             there = to_picture @ change
-            found = _alike(design, _warped(level, move @ there @ _GLANCE_SHARE, _GLANCE_WH))
+            found = _alike(design, warped(level, move @ there @ _GLANCE_SHARE, _GLANCE_WH))
             if found > best + 0.005:
                 best, where = found, there
         if best > score:
@@ -313,7 +259,7 @@ def _grey(picture: NDArray[Any]) -> FloatPicture:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
 
 
-def _compare(near: _Near, guess: _Guess) -> Likeness | None:
+def _compare(near: Near, guess: _Guess) -> Likeness | None:
     """As it lies, then aligned (ECC, Evangelidis and Psarakis 2008): the corners that are found
     on a cover are some px off."""
     outline = guess.outline
