@@ -16,7 +16,7 @@ from platehide.detection import Detector, Findings
 from platehide.errors import ImageError, UnsureError
 from platehide.formats import open_photo
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
-from platehide.recognise import worn_cover
+from platehide.recognise import likenesses
 from platehide.types import Detection, FloatArray, HideResult
 from platehide.verify import CoveredPlate, VerifyMode, explained, mended
 from platehide.verify import verify as prove
@@ -188,17 +188,18 @@ class PlateHider:
         return draw
 
     @staticmethod
-    def _worn(photo: Photo, found: list[Findings], cover: Cover, look: CoverOptions) -> list[Worn]:
+    def _worn(photo: Photo, seen: list[Findings], cover: Cover, look: CoverOptions) -> list[Worn]:
         """Frame and outline of the covers that the photo wears already."""
         worn: list[Worn] = []
-        for index, (frame, findings) in enumerate(zip(photo.frames, found, strict=True)):
+        for index, (frame, findings) in enumerate(zip(photo.frames, seen, strict=True)):
             old: list[FloatArray] = []
             for plate in (*findings.plates, *findings.doubtful):
                 if explained(plate.quad, old, WORN_SHARE):
                     continue
-                outline = worn_cover(frame, plate.quad, cover, look)
-                if outline is not None and explained(plate.quad, [outline], WORN_SHARE):
-                    old.append(outline)
+                for found in likenesses(frame, plate.quad, cover, look):
+                    if found.covered and explained(plate.quad, [found.quad], WORN_SHARE):
+                        old.append(found.quad)
+                        break
             worn += [(index, outline) for outline in old]
         return worn
 
