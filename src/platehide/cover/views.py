@@ -36,7 +36,8 @@ class View:
         boxes: what a detector may take for a plate, as shares of the width and height: all of
             the cover, and what stands on its ground. ``(n, 4)``, x0, y0, x1, y1.
         design: RGB on the canvas.
-        glance: a few of its pixels.
+        glance: a few of its pixels, of mean 0 for each colour and length 1, in one row.
+        plain: only its edge can be seen.
     """
 
     detail: Detail
@@ -44,11 +45,7 @@ class View:
     boxes: FloatArray
     design: FloatPicture
     glance: FloatPicture
-
-    @property
-    def plain(self) -> bool:
-        """True where only the edge can be seen."""
-        return float(self.glance[2:-2, 2:-2].std(axis=(0, 1)).max()) < _FLAT
+    plain: bool
 
 
 def prepare(cover: Cover, options: CoverOptions) -> None:
@@ -70,7 +67,11 @@ def _layouts(cover: Cover, options: CoverOptions) -> tuple[View, ...]:
         h, w = flat.shape[:2]
         boxes = np.array([(0, 0, w, h), *_parts(flat)]) / (w, h, w, h)
         few = cv2.resize(flat, (GLANCE_W, GLANCE_H), interpolation=cv2.INTER_AREA)
-        found.append(View(detail, w / h, boxes, _on_canvas(flat), few.astype(np.float32)))
+        plain = float(few[2:-2, 2:-2].std(axis=(0, 1)).max()) < _FLAT
+        glance = few.reshape(-1, 3).astype(np.float32)
+        glance -= glance.mean(axis=0)
+        glance /= max(1e-3, float(np.linalg.norm(glance)))
+        found.append(View(detail, w / h, boxes, _on_canvas(flat), glance, plain))
     return tuple(found)
 
 
