@@ -73,8 +73,8 @@ def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def resolve(model: str | None) -> Path:
-    """Folder of a model: ``None`` or ``CURRENT`` = the default, ``name`` = its newest version, ``name@version``,
-    or a path to a folder with a spec.json.
+    """Folder of a model: ``None`` or ``CURRENT`` = the default, ``name`` = its newest version,
+    ``name@version``, or a path to a folder with a spec.json.
 
     Raises:
         UsageError: no such model (the message lists what there is).
