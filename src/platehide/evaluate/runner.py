@@ -12,7 +12,7 @@ from tqdm import tqdm
 from platehide.cover import CoverOptions
 from platehide.cover.shape import clip_to_picture, covering_quad, with_margin
 from platehide.detection import Detector
-from platehide.errors import UsageError
+from platehide.errors import UnsureError, UsageError
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.metrics import PhotoOutcome, Prediction, score_photo, summarise
 from platehide.formats import open_photo
@@ -31,14 +31,17 @@ def detector_predictor(detector: Detector, conf: float | None = None) -> Predict
         begin = time.perf_counter()
         findings = detector.detect(source, conf)
         spent = (time.perf_counter() - begin) * 1e3
+        refused = Prediction(np.empty((0, 4, 2)), np.empty(0), (), "unsure", spent)
         if findings.doubtful:
-            empty = np.empty((0, 4, 2))
-            return Prediction(empty, np.empty(0), (), "unsure", spent)
+            return refused
         quads = np.array([p.quad for p in findings.plates]).reshape(-1, 4, 2)
-        painted = tuple(
-            clip_to_picture(with_margin(covering_quad(q), options.margin), source.size_wh)
-            for q in quads
-        )
+        try:
+            painted = tuple(
+                clip_to_picture(with_margin(covering_quad(q), options.margin), source.size_wh)
+                for q in quads
+            )
+        except UnsureError:  # a plate wholly outside the picture: the product refuses it too
+            return refused
         confidences = np.array([p.confidence for p in findings.plates])
         status = "hidden" if len(quads) else "none"
         return Prediction(quads, confidences, painted, status, spent)
