@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from platehide.cover import Cover, CoverOptions, cover_plate
-from platehide.demo.run import displayed, write_whole
+from platehide.demo.run import displayed
 from platehide.errors import UsageError
 from platehide.evaluate.dataset import PhotoRecord, load_records
+from platehide.files import write_whole
 from platehide.geometry import hull_box
 from platehide.pixels import ArrayPixels, Patch, apply_patches
 from platehide.types import FloatArray, ImageArray

@@ -12,8 +12,9 @@ from PIL import Image
 from platehide.cover import CoverOptions, cover_plate, load_cover
 from platehide.cover.layout import flat_plate
 from platehide.demo.gallery import crop_pair
-from platehide.demo.run import displayed, write_whole
+from platehide.demo.run import displayed
 from platehide.demo.scenes import SCENES, render
+from platehide.files import write_whole
 from platehide.pixels import ArrayPixels, apply_patches
 from platehide.types import ImageArray
 

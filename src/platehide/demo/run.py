@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from platehide.demo.scenes import SCENES, Sample, SceneSpec, render
+from platehide.files import write_whole
 from platehide.geometry import coverage
 from platehide.pipeline import PlateHider
 from platehide.types import HideResult, ImageArray
@@ -126,16 +127,6 @@ def _print_table(outcomes: Sequence[SampleOutcome]) -> None:
             f"{o.sample.name:18}{o.result.status:9}{len(o.coverages):>7}{covered:>9}{least:>8}"
             f"{o.false_covers:>7}{o.result.ms['total']:>8.0f}{mark}"
         )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it into place."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def displayed(data: bytes) -> ImageArray:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from platehide.errors import UsageError, WeightsError
 from platehide.evaluate.gate import GRAPH_LIMIT, STORAGE_LIMIT
+from platehide.files import write_whole
 from platehide.model_spec import ModelSpec, RefinerSpec, Thresholds
 from platehide.train.config import TrainConfig, from_dict
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
@@ -216,14 +217,6 @@ def parity(checkpoint: Checkpoint, onnx_bytes: bytes, pictures: np.ndarray) -> P
     return Parity(worst, mean)
 
 
-def write_file(path: Path, data: bytes) -> str:
-    """Write under a temporary name, rename, return the sha256."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-    return hashlib.sha256(data).hexdigest()
-
-
 def export(
     checkpoint: Checkpoint,
     folder: Path,
@@ -264,7 +257,8 @@ def export(
         load_state(build_task(part.config).model, data, file)  # training can go on from it
         measured[file] = {"graph": graph.worst, "storage": stored.mean}
         states[file] = state_digest(data)
-        digests[file] = write_file(folder / file, data)
+        write_whole(folder / file, data)
+        digests[file] = hashlib.sha256(data).hexdigest()
 
     put("model.onnx", checkpoint, pictures)
     refiner_spec = None
@@ -288,5 +282,5 @@ def export(
         | ({} if refiner is None else {"refiner_config": refiner[0].config.to_dict()})
         | {"parity": measured, "state_sha256": states},
     )
-    write_file(folder / "spec.json", spec.to_json().encode())
+    write_whole(folder / "spec.json", spec.to_json().encode())
     return spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from platehide.errors import UsageError
 from platehide.evaluate.dataset import PhotoRecord, PlateLabel
+from platehide.files import write_whole
 from platehide.types import FloatArray
 
 
@@ -25,6 +26,11 @@ def _rows(path: str) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as JSONL: the file appears whole or not at all."""
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def load_decoys(path: str) -> dict[str, list[FloatArray]]:

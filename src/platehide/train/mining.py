@@ -9,7 +9,6 @@ candidate may be an unlabelled plate.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from platehide.detector import load_detector
 from platehide.evaluate.dataset import load_records
 from platehide.formats import open_photo
 from platehide.geometry import box_iou, hull_box
+from platehide.train.extra_labels import write_rows
 
 
 def mine(model: str, data: Path, out: Path, most_per_photo: int = 6) -> int:
@@ -38,10 +38,7 @@ def mine(model: str, data: Path, out: Path, most_per_photo: int = 6) -> int:
                         "logit": round(candidate.logit, 3),
                     }
                 )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    temporary.replace(out)
+    write_rows(out, rows)
     return len(rows)
 
 

@@ -12,18 +12,18 @@ Only ``train`` photos are looked at.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from platehide.detector import OnnxDetector, load_detector
 from platehide.evaluate.dataset import LOOSE_QUAD_SETS, load_records
-from platehide.files import write_whole
 from platehide.geometry import box_iou, box_to_quad, hull_box, is_convex
 from platehide.pixels import ArrayPixels, PixelSource
+from platehide.train.extra_labels import write_rows
 from platehide.train.samples import read_rgb
 from platehide.types import FloatArray
 
@@ -80,7 +80,7 @@ def pseudo_quad(detector: OnnxDetector, source: PixelSource, box: FloatArray) ->
 def label(model: str, data: Sequence[Path], out: Path) -> tuple[int, int]:
     """Write JSONL rows ``{"image", "plate", "quad"}``; returns (written, boxes looked at)."""
     detector = load_detector(model)
-    rows: list[str] = []
+    rows: list[dict[str, Any]] = []
     looked = 0
     for record in tqdm(load_records(list(data), "train"), desc="pseudo-quads", unit="photo"):
         boxes = [i for i, p in enumerate(record.plates) if p.quad is None]
@@ -94,10 +94,9 @@ def label(model: str, data: Sequence[Path], out: Path) -> tuple[int, int]:
                 continue
             quad = pseudo_quad(detector, source, plate.box)
             if quad is not None:
-                row = {"image": record.name, "plate": index, "quad": quad.round(2).tolist()}
-                rows.append(json.dumps(row) + "\n")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, "".join(rows).encode())
+                corners = quad.round(2).tolist()
+                rows.append({"image": record.name, "plate": index, "quad": corners})
+    write_rows(out, rows)
     return len(rows), looked
 
 

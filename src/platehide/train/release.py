@@ -13,6 +13,7 @@ from pathlib import Path
 from platehide.detector import OnnxDetector
 from platehide.errors import UsageError
 from platehide.evaluate.dataset import PhotoRecord, load_records
+from platehide.files import write_whole
 from platehide.model_spec import ModelSpec, Thresholds
 from platehide.postprocess import sigmoid
 from platehide.train.calibrate import (
@@ -23,7 +24,7 @@ from platehide.train.calibrate import (
     reliability_svg,
 )
 from platehide.train.card import model_card
-from platehide.train.exporter import Checkpoint, export, load_checkpoint, write_file
+from platehide.train.exporter import Checkpoint, export, load_checkpoint
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
 from platehide.train.restore import main_pictures, refiner_pictures
 from platehide.weights import Weights
@@ -113,7 +114,7 @@ def release(
     try:
         spec = _write(parts, part, name, version, validation, serving, notes or {}, quiet)
         card = model_card(spec, load_records(trained_on or data, "train"))
-        write_file(part / "MODEL_CARD.md", card.encode())
+        write_whole(part / "MODEL_CARD.md", card.encode())
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
     finally:
@@ -172,7 +173,7 @@ def _write(
         ),
         notes=spec.notes | {"calibration": table},
     )
-    write_file(folder / "spec.json", spec.to_json().encode())
+    write_whole(folder / "spec.json", spec.to_json().encode())
     picture = reliability_svg(table, spec.model, spec.thresholds.hide)
-    write_file(folder / "reliability.svg", picture.encode())
+    write_whole(folder / "reliability.svg", picture.encode())
     return spec

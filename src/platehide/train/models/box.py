@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from platehide.train.models.backbones import Backbone
-from platehide.train.models.dense import DenseQuadNet
+from platehide.train.models.dense import DenseQuadNet, decoded_head
 
 START = (1.0, 0.35, 1.0, 0.35)
 
@@ -30,8 +30,4 @@ class BoxNet(DenseQuadNet):
 
     def __init__(self, backbone: Backbone, width: int = 96) -> None:
         super().__init__(backbone, width)
-        numbers = nn.Conv2d(width, 4, 1)
-        nn.init.normal_(numbers.weight, 0.0, 0.01)
-        with torch.no_grad():
-            numbers.bias.copy_(torch.tensor(START))  # type: ignore[union-attr]
-        self.offset = nn.Sequential(numbers, BoxCorners())  # type: ignore[assignment]
+        self.offset = decoded_head(width, START, BoxCorners())  # type: ignore[assignment]

@@ -7,6 +7,8 @@ four corners instead of four sides).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,6 +34,20 @@ def separable(channels: int) -> nn.Sequential:
     return nn.Sequential(
         conv_bn(channels, channels, 5, groups=channels), conv_bn(channels, channels)
     )
+
+
+UNIT_PLATE = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
+"""TL, TR, BR, BL of an upright plate of width and height 1 round the origin."""
+
+
+def decoded_head(width: int, start: Sequence[float], decode: nn.Module) -> nn.Sequential:
+    """A head that predicts other numbers than corners, ``start`` at first, and ``decode``, which
+    makes corners ``(B, 8, H, W)`` of them: takes the place of ``DenseQuadNet.offset``."""
+    numbers = nn.Conv2d(width, len(start), 1)
+    nn.init.normal_(numbers.weight, 0.0, 0.01)
+    with torch.no_grad():
+        numbers.bias.copy_(torch.tensor(start))  # type: ignore[union-attr]
+    return nn.Sequential(numbers, decode)
 
 
 class DenseQuadNet(nn.Module):

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from platehide.train.models.backbones import Backbone
-from platehide.train.models.dense import DenseQuadNet
+from platehide.train.models.dense import UNIT_PLATE, DenseQuadNet, decoded_head
 
 START = (2.0, 0.0, 0.0, 0.0, 0.7, 0.0, 0.0, 0.0)
 """a b tx, c d ty, g h of ((a b tx) (c d ty) (g h 1)): an upright plate round the cell."""
-UNIT_PLATE = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 LEAST_DEPTH = 0.2
 """The third coordinate is kept from zero: no corner is mapped to infinity."""
 
@@ -34,8 +33,4 @@ class MatrixNet(DenseQuadNet):
 
     def __init__(self, backbone: Backbone, width: int = 96) -> None:
         super().__init__(backbone, width)
-        numbers = nn.Conv2d(width, 8, 1)
-        nn.init.normal_(numbers.weight, 0.0, 0.01)
-        with torch.no_grad():
-            numbers.bias.copy_(torch.tensor(START))  # type: ignore[union-attr]
-        self.offset = nn.Sequential(numbers, MatrixCorners())  # type: ignore[assignment]
+        self.offset = decoded_head(width, START, MatrixCorners())  # type: ignore[assignment]

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from platehide.train.models.backbones import Backbone
-from platehide.train.models.dense import DenseQuadNet
+from platehide.train.models.dense import UNIT_PLATE, DenseQuadNet, decoded_head
 
 START = (0.0, 0.0, 2.0, 0.7, 0.0)
-SIGNS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 
 
 class RotatedCorners(nn.Module):
@@ -23,7 +22,7 @@ class RotatedCorners(nn.Module):
         dx, dy, width, height, angle = numbers.unbind(1)
         c, s = torch.cos(angle), torch.sin(angle)
         corners = []
-        for across, down in SIGNS:
+        for across, down in UNIT_PLATE:
             x, y = across * width, down * height
             corners += [dx + c * x - s * y, dy + s * x + c * y]
         return torch.stack(corners, dim=1)
@@ -34,8 +33,4 @@ class RotatedBoxNet(DenseQuadNet):
 
     def __init__(self, backbone: Backbone, width: int = 96) -> None:
         super().__init__(backbone, width)
-        numbers = nn.Conv2d(width, 5, 1)
-        nn.init.normal_(numbers.weight, 0.0, 0.01)
-        with torch.no_grad():
-            numbers.bias.copy_(torch.tensor(START))  # type: ignore[union-attr]
-        self.offset = nn.Sequential(numbers, RotatedCorners())  # type: ignore[assignment]
+        self.offset = decoded_head(width, START, RotatedCorners())  # type: ignore[assignment]
