@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import random
 import resource
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -134,13 +135,36 @@ def test_a_slow_upload_ends_in_408(small: Running, trickle: bool) -> None:
     assert b"slow_upload" in answer
 
 
-def test_slow_uploads_starve_nobody(small: Running) -> None:
-    with ExitStack() as stack:
-        for _ in range(2):  # as many as there are places, three times
-            for _ in range(2):
-                stack.enter_context(connect(small)).sendall(SLOW_HEAD)
-            small.until_metric("platehide_in_flight", 0)  # the places lapse
-        assert small.ask("POST", "/v1/hide", jpeg()).status == 200
+def admitted_upload(running: Running) -> socket.socket:
+    """Begin an upload; return once the service asks for its body, which it does with a place."""
+
+    def begin() -> socket.socket | None:
+        sock = connect(running)
+        sock.sendall(SLOW_HEAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        answer = sock.recv(4096)
+        if answer.startswith(b"HTTP/1.1 100"):
+            return sock
+        sock.close()
+        assert answer.startswith(b"HTTP/1.1 503"), answer
+        return None
+
+    sock = running.until(begin, "an upload that is let in")
+    assert sock is not None
+    return sock
+
+
+def test_slow_uploads_starve_nobody() -> None:
+    # uploads without end: only a place that lapses lets anybody else in
+    with (
+        Running(
+            ["--threads", "1", "--in-flight", "2"]
+            + ["--body-idle-timeout", "3600", "--body-timeout", "3600"]
+        ) as running,
+        ExitStack() as stack,
+    ):
+        slow = [stack.enter_context(admitted_upload(running)) for _ in range(6)]
+        running.until(lambda: running.ask("POST", "/v1/hide", jpeg()).status == 200, "a photo")
+        assert not select.select(slow, [], [], 0)[0]  # all of them are still under way
 
 
 def test_slow_and_endless_headers_are_cut_off(small: Running) -> None:
