@@ -44,7 +44,8 @@ class TrainConfig:
         distrust_after: step from which confident "false" cells of incompletely labelled photos
             are ignored (dense).
         hard_negatives: JSONL of quads that a detector took for plates on photos without any
-            (refiner), or "".
+            (refiner, dense), or "".
+        paste: share of samples with drawn plates, covers or lettering in them (see paste.py).
         inward_weight: how much more a corner counts that falls short of the plate than one that
             lies beyond it (refiner); a short one leaks a rim, a far one is a slightly larger cover.
         pseudo_quads: JSONL of pseudo-quads for box-only labels (from ``train pseudo``), or "".
@@ -81,6 +82,7 @@ class TrainConfig:
     inward_weight: float = 1.35
     pseudo_quads: str = ""
     hard_negatives: str = ""
+    paste: float = 0.0
 
     def __post_init__(self) -> None:
         if self.task not in ("two_head", "dense", "refiner"):
@@ -89,6 +91,8 @@ class TrainConfig:
             raise UsageError(f"boxes: hull or presence, got {self.boxes!r}")
         if self.head not in ("vote", "pooled"):
             raise UsageError(f"head: vote or pooled, got {self.head!r}")
+        if not 0.0 <= self.paste <= 1.0:
+            raise UsageError(f"paste lies in 0…1, got {self.paste}")
         for field in ("steps", "batch_size", "input_size"):
             if getattr(self, field) < 1:
                 raise UsageError(f"{field} must be at least 1")

@@ -17,7 +17,8 @@ from platehide.preprocess import rectify
 from platehide.train.augment import MIRROR_ORDER, photometric, random_view
 from platehide.train.extra_labels import load_decoys, with_pseudo_quads
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
-from platehide.train.samples import labels_of, read_rgb, sampling_weights
+from platehide.train.paste import covered, lettered, other_plate
+from platehide.train.samples import aspect_of, labels_of, read_rgb, sampling_weights
 from platehide.types import FloatArray, ImageArray
 
 
@@ -44,12 +45,6 @@ class RefinerSample:
 
 
 EXACT_WEIGHT, PSEUDO_WEIGHT, BOX_WEIGHT = 2.0, 1.2, 0.7
-
-
-def aspect_of(quad: FloatArray) -> float:
-    """Width by height of a quad ``(4, 2)``, means of opposite sides."""
-    sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
-    return float(np.clip((sides[0] + sides[2]) / max(sides[1] + sides[3], 1e-6), 0.5, 8.0))
 
 
 def jitter_quad(quad: FloatArray, rng: np.random.Generator, strength: float) -> FloatArray:
@@ -101,6 +96,13 @@ def hide_part(crop: ImageArray, rng: np.random.Generator) -> ImageArray:
     return out
 
 
+_MIDDLE = (
+    np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]) * REFINER_SIZE_WH
+    - np.array(REFINER_SIZE_WH) / 2.0
+) / (1 + 2 * REFINER_MARGIN) + np.array(REFINER_SIZE_WH) / 2.0
+"""Where the coarse quad lies in a crop."""
+
+
 def _inverse(matrix: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
@@ -117,7 +119,9 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         *,
         pseudo_quads: str = "",
         hard_negatives: str = "",
+        paste: float = 0.0,
     ) -> None:
+        self.paste = paste
         self.records = with_pseudo_quads(records, pseudo_quads)
         self.trusted = {r.name: labels_of(r)[1] for r in records}
         self.count, self.per_photo, self.seed = count, per_photo, seed
@@ -161,22 +165,33 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
             boxes = [hull_box(q) for q in quads]
             # Far from every plate, and only where unlabelled plates are unlikely to be hit.
             if all(box_iou(hull_box(coarse), b) < 0.1 for b in boxes):
-                crop, matrix = crop_sample(image, coarse, rng)
-                return RefinerSample(crop, zero, _inverse(matrix), 0)
+                crop, matrix = rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
+                if rng.random() < self.paste:
+                    crop = lettered(crop, zero[None][:0], rng, jitter_quad(_MIDDLE, rng, 0.5))
+                return RefinerSample(photometric(crop, rng), zero, _inverse(matrix), 0)
         pick = int(rng.integers(len(quads)))
         quad, exact = quads[pick], bool(is_quad[pick])
         start = box_to_quad(hull_box(quad)) if rng.random() < 0.15 else quad
         coarse = jitter_quad(start, rng, float(rng.choice([0.25, 0.7, 1.3], p=[0.45, 0.4, 0.15])))
         if not _usable(coarse):
             coarse = quad
-        crop, matrix = crop_sample(image, coarse, rng)
+        crop, matrix = rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
+        weight = EXACT_WEIGHT if self.trusted[record.name][pick] else PSEUDO_WEIGHT
+        aspect = aspect_of(quad)
+        target = cv2.perspectiveTransform(quad[None], matrix)[0]
+        if exact and rng.random() < self.paste:
+            if rng.random() < 0.6:
+                crop, target = other_plate(crop, target, aspect, rng)
+                weight = EXACT_WEIGHT
+            else:
+                hidden = covered(crop, target, rng)
+                if hidden is not None:
+                    return RefinerSample(photometric(hidden, rng), zero, _inverse(matrix), 0)
+        crop = photometric(crop, rng)
         if rng.random() < 0.12:
             crop = hide_part(crop, rng)
-        aspect = aspect_of(quad)
         if not exact:
             return RefinerSample(crop, quad, _inverse(matrix), 2, BOX_WEIGHT, aspect)
-        weight = EXACT_WEIGHT if self.trusted[record.name][pick] else PSEUDO_WEIGHT
-        target = cv2.perspectiveTransform(quad[None], matrix)[0]
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
             target = target[MIRROR_ORDER] * [-1.0, 1.0] + [REFINER_SIZE_WH[0] - 1.0, 0.0]

@@ -5,7 +5,7 @@ the two-head network, rectified crops for the refiner.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from platehide.train.augment import (
 )
 from platehide.train.extra_labels import load_decoys, with_pseudo_quads
 from platehide.train.losses import PlateTargets
+from platehide.train.paste import covered, lettered, other_plate
 from platehide.types import FloatArray, ImageArray
 
 
@@ -50,6 +51,12 @@ class LabelledPicture:
     quads: FloatArray
     is_quad: np.ndarray
     complete: bool
+
+
+def aspect_of(quad: FloatArray) -> float:
+    """Width by height of a quad ``(4, 2)``, means of opposite sides."""
+    sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    return float(np.clip((sides[0] + sides[2]) / max(sides[1] + sides[3], 1e-6), 0.5, 8.0))
 
 
 def labels_of(record: PhotoRecord) -> tuple[FloatArray, np.ndarray]:
@@ -78,6 +85,7 @@ def dense_crop(
     size: int,
     rng: np.random.Generator,
     decoys: Sequence[FloatArray] = (),
+    paste: float = 0.0,
 ) -> LabelledPicture:
     """A ``size`` × ``size`` crop round a plate (or away from plates), scaled, viewed and lit
     at random, with the plates' labels moved along.
@@ -85,6 +93,7 @@ def dense_crop(
     Args:
         decoys: quads ``(4, 2)`` that a detector took for plates and that are none; half of the
             crops of such a photo are drawn round one of them.
+        paste: share of crops with something drawn in (see ``with_pastes``).
     """
     image = read_rgb(record)
     height, width = image.shape[:2]
@@ -134,7 +143,6 @@ def dense_crop(
     flipped = rng.random() < 0.5
     if flipped:
         matrix = mirror(size) @ matrix
-    pixels = photometric(warp_image(scaled, matrix, (size, size)), rng)
     to_crop = matrix @ np.diag([sx, sy, 1.0]) @ shift(-x0, -y0)
     moved, kept = [], []
     for quad, known in zip(quads, is_quad, strict=True):
@@ -145,12 +153,35 @@ def dense_crop(
         if 0 <= cx < size and 0 <= cy < size and np.ptp(v[:, 0]) < 4 * size:
             moved.append(v)
             kept.append(bool(known))
-    return LabelledPicture(
-        pixels,
+    picture = LabelledPicture(
+        warp_image(scaled, matrix, (size, size)),
         np.array(moved, dtype=np.float64).reshape(-1, 4, 2),
         np.array(kept, dtype=bool),
         record.complete,
     )
+    if paste and rng.random() < paste:
+        picture = with_pastes(picture, rng)
+    return replace(picture, pixels=photometric(picture.pixels, rng))
+
+
+def with_pastes(picture: LabelledPicture, rng: np.random.Generator) -> LabelledPicture:
+    """The picture with lettering that is no plate, with other plates drawn over exactly known
+    ones, or with covers over these, which then are no plates any more."""
+    what = rng.choice(["lettering", "plate", "cover"], p=[0.4, 0.35, 0.25])
+    pixels, quads, is_quad = picture.pixels, picture.quads.copy(), picture.is_quad
+    if what == "lettering" or not len(quads):
+        for _ in range(int(rng.integers(1, 4))):
+            pixels = lettered(pixels, quads, rng)
+        return replace(picture, pixels=pixels)
+    keep = np.ones(len(quads), dtype=bool)
+    for i in np.flatnonzero(is_quad):
+        if what == "plate":
+            pixels, quads[i] = other_plate(pixels, quads[i], aspect_of(quads[i]), rng)
+        else:
+            hidden = covered(pixels, quads[i], rng)
+            if hidden is not None:
+                pixels, keep[i] = hidden, False
+    return replace(picture, pixels=pixels, quads=quads[keep], is_quad=is_quad[keep])
 
 
 def mosaic(pictures: Sequence[LabelledPicture]) -> LabelledPicture:
@@ -181,7 +212,9 @@ class DenseCrops(Dataset[LabelledPicture]):
         *,
         pseudo_quads: str = "",
         hard_negatives: str = "",
+        paste: float = 0.0,
     ) -> None:
+        self.paste = paste
         self.records = with_pseudo_quads(records, pseudo_quads)
         self.decoys = load_decoys(hard_negatives)
         self.count, self.size, self.seed = count, size, seed
@@ -195,7 +228,7 @@ class DenseCrops(Dataset[LabelledPicture]):
 
         def draw(size: int) -> LabelledPicture:
             record = self.records[int(rng.choice(len(self.records), p=self.weights))]
-            return dense_crop(record, size, rng, self.decoys.get(record.name, ()))
+            return dense_crop(record, size, rng, self.decoys.get(record.name, ()), self.paste)
 
         if rng.random() < MOSAIC_SHARE:
             return mosaic([draw(self.size // 2) for _ in range(4)])
