@@ -6,6 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples everywhere, and no verdict on the machine's speed.
+settings.register_profile(
+    "platehide",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("platehide")
 
 ROOT = Path(__file__).resolve().parents[1]
 _missing: list[str] = []
