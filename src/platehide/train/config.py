@@ -45,6 +45,7 @@ class TrainConfig:
             are ignored (dense).
         hard_negatives: JSONL of quads that a detector took for plates on photos without any
             (refiner, dense), or "".
+        missed_plates: JSONL of plates beside the annotations (configs/labels/), or "".
         paste: share of samples with drawn plates, covers or lettering in them (see paste.py).
         inward_weight: how much more a corner counts that falls short of the plate than one that
             lies beyond it (refiner); a short one leaks a rim, a far one is a slightly larger cover.
@@ -82,6 +83,7 @@ class TrainConfig:
     inward_weight: float = 1.35
     pseudo_quads: str = ""
     hard_negatives: str = ""
+    missed_plates: str = ""
     paste: float = 0.0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,6 @@
-"""Labels beside the annotations: pseudo-quads for boxes, and decoys that are no plates."""
+"""Labels beside the annotations: pseudo-quads for boxes, plates that the annotators missed, and
+decoys that are no plates.
+"""
 
 from __future__ import annotations
 
@@ -69,3 +71,21 @@ def with_pseudo_quads(records: Sequence[PhotoRecord], path: str) -> list[PhotoRe
         return plate if plate.quad is not None or quad is None else replace(plate, quad=quad)
 
     return [replace(r, plates=tuple(filled(r, i) for i in range(len(r.plates)))) for r in records]
+
+
+def with_missed_plates(records: Sequence[PhotoRecord], path: str) -> list[PhotoRecord]:
+    """The records with the boxes round rows ``{"image", "quad"}`` added (configs/labels/ holds
+    plates that were found by looking at what the detector found beside the labels of ``train``).
+
+    Raises:
+        UsageError: the file is missing or broken.
+    """
+    missed = load_decoys(path)
+
+    def label(quad: FloatArray) -> PlateLabel:
+        return PlateLabel(np.concatenate([quad.min(axis=0), quad.max(axis=0)]), None)
+
+    return [
+        replace(r, plates=(*r.plates, *map(label, missed[r.name]))) if r.name in missed else r
+        for r in records
+    ]

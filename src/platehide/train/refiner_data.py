@@ -15,7 +15,7 @@ from platehide.evaluate.dataset import PhotoRecord
 from platehide.geometry import box_iou, box_to_quad, hull_box
 from platehide.preprocess import rectify
 from platehide.train.augment import MIRROR_ORDER, photometric, random_view
-from platehide.train.extra_labels import load_decoys, with_pseudo_quads
+from platehide.train.extra_labels import load_decoys, with_missed_plates, with_pseudo_quads
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
 from platehide.train.paste import covered, lettered, other_plate
 from platehide.train.samples import aspect_of, labels_of, read_rgb, sampling_weights
@@ -119,9 +119,11 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         *,
         pseudo_quads: str = "",
         hard_negatives: str = "",
+        missed_plates: str = "",
         paste: float = 0.0,
     ) -> None:
         self.paste = paste
+        records = with_missed_plates(records, missed_plates)
         self.records = with_pseudo_quads(records, pseudo_quads)
         self.trusted = {r.name: labels_of(r)[1] for r in records}
         self.count, self.per_photo, self.seed = count, per_photo, seed

@@ -25,7 +25,7 @@ from platehide.train.augment import (
     upright_stretch,
     warp_image,
 )
-from platehide.train.extra_labels import load_decoys, with_pseudo_quads
+from platehide.train.extra_labels import load_decoys, with_missed_plates, with_pseudo_quads
 from platehide.train.losses import PlateTargets
 from platehide.train.paste import covered, lettered, other_plate
 from platehide.types import FloatArray, ImageArray
@@ -212,9 +212,11 @@ class DenseCrops(Dataset[LabelledPicture]):
         *,
         pseudo_quads: str = "",
         hard_negatives: str = "",
+        missed_plates: str = "",
         paste: float = 0.0,
     ) -> None:
         self.paste = paste
+        records = with_missed_plates(records, missed_plates)
         self.records = with_pseudo_quads(records, pseudo_quads)
         self.decoys = load_decoys(hard_negatives)
         self.count, self.size, self.seed = count, size, seed
