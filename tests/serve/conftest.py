@@ -16,7 +16,7 @@ def service() -> Iterator[Running]:
     """One plain service for all tests that only ask."""
     with Running(
         [
-            "--max-body", "300k", "--timeout", "5", "--in-flight", "8",
+            "--max-body", "300k", "--in-flight", "8",
             "--webhook-secret", "s3cret",
             "--fetch-networks", "127.0.0.0/8", "--fetch-schemes", "http", "--max-batch", "4",
         ]

@@ -9,6 +9,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,13 @@ from typing import Any, TypeVar
 HERE = Path(__file__).parent
 PATIENCE = 120.0
 """Seconds that a loaded machine may take for anything; a test ends there and tells what it saw."""
+
+PATIENT = [
+    f"--{name}=300"
+    for name in ("queue-deadline", "timeout", "keep-alive", "header-timeout", "body-idle-timeout",
+                 "body-timeout", "fetch-timeout")
+]  # fmt: skip
+"""Options of a service that a loaded machine's pauses do not make refuse anything."""
 
 T = TypeVar("T")
 
@@ -68,6 +76,17 @@ def ask(
         connection.close()
 
 
+def read_answer(sock: socket.socket) -> Answer:
+    """Read one whole answer, however many pieces it comes in."""
+    response = http.client.HTTPResponse(sock)
+    try:
+        response.begin()
+        data = response.read()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, data)
+    finally:
+        response.close()
+
+
 def multipart(*parts: tuple[str, str | None, bytes]) -> tuple[bytes, dict[str, str]]:
     """Body and headers of parts (name, file name or None, bytes)."""
     out = []
@@ -80,7 +99,7 @@ def multipart(*parts: tuple[str, str | None, bytes]) -> tuple[bytes, dict[str, s
 
 @dataclass
 class Running:
-    """A service process; use as a context manager, or ``stop`` it."""
+    """A service process (``PATIENT`` where ``arguments`` do not say otherwise)."""
 
     arguments: list[str] = field(default_factory=list)
     script: str = "serve_fakes.py"
@@ -97,7 +116,15 @@ class Running:
         extra = ["--fake-hold", str(self._hold)] if self.script == "serve_fakes.py" else []
         env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **self.environment}
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / self.script), "--port", "0", *extra, *self.arguments],
+            [
+                sys.executable,
+                str(HERE / self.script),
+                "--port",
+                "0",
+                *PATIENT,
+                *extra,
+                *self.arguments,
+            ],
             stdout=subprocess.PIPE,
             stderr=self.log,
             env=env,

@@ -12,7 +12,6 @@ import ipaddress
 import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -37,6 +36,7 @@ class _Site(http.server.BaseHTTPRequestHandler):
     posts: list[tuple[dict[str, str], bytes]] = []  # noqa: RUF012
     failures = 0
     target = ""
+    patience = threading.Event()
 
     def do_GET(self) -> None:
         if self.path == "/redirect":
@@ -60,7 +60,7 @@ class _Site(http.server.BaseHTTPRequestHandler):
                 pass
             return
         elif self.path == "/slow":
-            time.sleep(1.5)
+            _Site.patience.wait(PATIENCE)  # longer than anybody waits
             self.send_response(200)
         else:
             data = jpeg(NONE if "none" in self.path else UNSURE if "unsure" in self.path else 320)
@@ -271,9 +271,12 @@ def test_host_allow_list_and_slow_sites(site: int) -> None:
 
     async def fetch() -> None:
         fetcher = Fetcher(policy)
-        with pytest.raises(FetchError, match="longer than"):
-            await fetcher.get(f"http://127.0.0.1:{site}/slow", 1 << 20)
-        await fetcher.close()
+        try:
+            with pytest.raises(FetchError, match="longer than"):
+                await fetcher.get(f"http://127.0.0.1:{site}/slow", 1 << 20)
+        finally:
+            _Site.patience.set()
+            await fetcher.close()
 
     asyncio.run(fetch())
 
@@ -400,20 +403,19 @@ def test_postgres_store(tmp_path_factory: pytest.TempPathFactory) -> None:
         shutil.chown(data, "postgres")
     try:
         _run([*user, folder / "initdb", "-D", data / "db", "-U", "app", "-A", "trust"])  # fmt: skip
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        options = f"-k {data} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
-        _run([*user, folder / "pg_ctl", "-D", data / "db", "-o", options, "-w", "start",
-                        "-l", data / "log"])  # fmt: skip
+        # a socket in that folder: no port that another program could take
+        options = f"-k {data} -c listen_addresses='' -c fsync=off"
+        _run([*user, folder / "pg_ctl", "-D", data / "db", "-o", options, "-w", "-t", "200",
+              "start", "-l", data / "log"])  # fmt: skip
         try:
-            url = f"postgresql://app@127.0.0.1:{port}/postgres"
+            url = f"postgresql://app@/postgres?unix_sock={data}/.s.PGSQL.5432"
             for store in opened_at_once(url, 6):
                 store.close()
             store = JobStore(url)
             exercise(store)
             store.close()
         finally:
-            _run([*user, folder / "pg_ctl", "-D", data / "db", "-m", "fast", "stop"])
+            _run([*user, folder / "pg_ctl", "-D", data / "db", "-t", "200", "-m", "fast",
+                  "stop"])  # fmt: skip
     finally:
         shutil.rmtree(data, ignore_errors=True)

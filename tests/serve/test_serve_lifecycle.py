@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import threading
+from contextlib import ExitStack
 
 import pytest
-from serve_client import PATIENCE, Running, ask, until
+from serve_client import PATIENCE, Running, ask, read_answer, until
 from serve_fakes import FakeSource, jpeg
 
 from platehide.errors import UsageError
@@ -80,29 +82,72 @@ def test_not_ready_until_the_model_has_answered() -> None:
         assert running.metric("platehide_ready") == 1
 
 
+def test_while_draining_it_is_not_ready_and_goes_on_serving() -> None:
+    with Running(["--drain-delay", "300"]) as running:
+        running.process.send_signal(signal.SIGTERM)
+
+        def draining() -> bool:
+            ready = running.ask("GET", "/readyz")
+            return ready.status == 503 and bool(ready.json["code"] == "draining")
+
+        running.until(draining, "draining")
+        photo = running.ask("POST", "/v1/hide", jpeg())
+        assert (photo.status, photo.headers["connection"]) == (200, "close")
+        assert running.ask("GET", "/healthz").status == 200
+        assert running.metric("platehide_ready") == 0
+        running.process.send_signal(signal.SIGINT)  # asked twice: at once
+        assert running.wait() == 0
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_under_load_loses_no_accepted_request(workers: str) -> None:
     with Running(
-        ["--workers", workers, "--fake-work", "0.1", "--threads", "2", "--drain-delay", "3"]
+        ["--workers", workers, "--fake-work", "0.1", "--threads", "2", "--drain-delay", "2"]
     ) as running:
         if workers == "2":
             running.until_events("ready", 2)
         with Load(running.port, 6) as load:
             load.served(6)
             running.process.send_signal(signal.SIGTERM)
-
-            def draining() -> bool:
-                ready = running.ask("GET", "/readyz")
-                return ready.status == 503 and ready.json["code"] == "draining"
-
-            running.until(draining, "draining")
+            running.until_events("draining", int(workers))
             served = load.statuses.count(200)
             assert running.wait() == 0
             load.ended()
         assert load.lost == []
-        assert load.statuses.count(200) > served  # it went on serving while it drained
+        assert load.statuses.count(200) > served
         assert set(load.statuses) <= {200, 503}
         assert load.refused == 6
+
+
+def test_requests_that_only_the_kernel_had_taken_are_answered() -> None:
+    with Running(["--drain-delay", "0", "--in-flight", "9"]) as running, ExitStack() as stack:
+        running.process.send_signal(signal.SIGSTOP)
+        sockets = []
+        for _ in range(6):
+            sock = socket.create_connection(("127.0.0.1", running.port), PATIENCE)
+            sockets.append(stack.enter_context(sock))
+            head = f"POST /v1/hide HTTP/1.1\r\nHost: x\r\nContent-Length: {len(jpeg())}\r\n\r\n"
+            sock.sendall(head.encode() + jpeg())
+        running.process.send_signal(signal.SIGTERM)
+        running.process.send_signal(signal.SIGCONT)
+        assert [read_answer(sock).status for sock in sockets] == [200] * 6
+        assert running.wait() == 0
+
+
+def test_from_now_on_connections_are_refused_not_reset() -> None:
+    listener = supervisor.bind("127.0.0.1", 0)
+    address = listener.getsockname()
+    with ExitStack() as stack:
+        early = stack.enter_context(socket.create_connection(address, PATIENCE))
+        server.ignore_new(listener)
+        late = stack.enter_context(socket.socket())
+        late.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # the kernel tries again, and finds the port closed
+            late.connect(address)
+        accepted = stack.enter_context(listener.accept()[0])
+        accepted.sendall(b"x")
+        assert early.recv(1) == b"x"
+        listener.close()
 
 
 def test_a_killed_worker_loses_only_its_own_requests_and_comes_back() -> None:
@@ -160,7 +205,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_service(workers: str) -> None:
         ({"fetch_networks": "10.0.0.1/8"}, "--fetch-networks"),
         ({"exposure_log": "/nope/log", "candidate": "b", "candidate_mode": "split"}, "--exposure"),
         ({"candidate": "fake", "candidate_mode": "shadow"}, "that is the current model"),
-        ({"host": "256.1.1.1"}, "cannot listen"),
+        ({"host": "192.0.2.1"}, "cannot listen"),
     ],
 )
 def test_usage_errors_are_told_at_once(

@@ -33,7 +33,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(scenes: Path) -> Iterator[Running]:
-    arguments = ["--scenes-dir", str(scenes), "--scenes", ",".join(SCENES)]
+    arguments = ["--scenes-dir", str(scenes), "--scenes", ",".join(SCENES), "--in-flight", "9"]
     with Running(arguments, script="serve_scenes.py") as service:
         yield service
 
@@ -164,9 +164,9 @@ def test_a_dragged_corner_is_covered_again(visit: Visit, scenes: Path) -> None:
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 40, y + 30, steps=4)
-    assert page.is_visible("#loupe")
+    page.wait_for_selector("#loupe", state="visible")
     page.mouse.up()
-    assert page.is_hidden("#loupe")
+    page.wait_for_selector("#loupe", state="hidden")
     page.click("#apply")
     visit.settle()
     after = quads(page)[0]["quad"]

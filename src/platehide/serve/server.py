@@ -33,7 +33,8 @@ from platehide.serve.service import Service
 from platehide.serve.settings import Settings
 
 MAX_HEADER_BYTES = 64 << 10
-LAST_CHANCE_SECONDS = 0.25
+LAST_CHANCE_SECONDS = 3.0
+"""How long a new connection whose request has not arrived keeps a stopping process waiting."""
 HANDSHAKE_SECONDS = 0.05
 EXIT_MODEL_FAILED = 3
 SO_ATTACH_FILTER = 26  # not in Python's socket module
@@ -53,8 +54,13 @@ class _Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self._timer: asyncio.TimerHandle | None = None
-        self._reading_headers = True
+        self._reading_headers = True  # so too until the first request begins
         self._header_bytes = 0
+
+    @property
+    def expects_request(self) -> bool:
+        """True where the first request, or the rest of a later one's headers, is still to come."""
+        return self._reading_headers and not self.transport.is_closing()
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
@@ -155,8 +161,17 @@ class _Server(uvicorn.Server):
         for listener in kept:
             ignore_new(listener)
         await self._accept_rest(kept)
-        await asyncio.sleep(LAST_CHANCE_SECONDS)
+        await self._requests_arrive()
         await super().shutdown(sockets)
+
+    async def _requests_arrive(self) -> None:
+        """Give a client that was accepted a moment ago the time to send its request."""
+        end = time.monotonic() + LAST_CHANCE_SECONDS
+        while time.monotonic() < end and not self.force_exit:
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+            connections: set[Any] = self.server_state.connections
+            if not any(connection.expects_request for connection in connections):
+                return
 
     async def _accept_rest(self, listeners: list[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
