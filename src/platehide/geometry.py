@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from platehide.types import FloatArray
 
 _EPS = 1e-9
+_Point = tuple[float, float]
 
 
 def signed_area(polygon: ArrayLike) -> float:
@@ -123,37 +124,41 @@ def clip_convex(subject: ArrayLike, clip: ArrayLike) -> FloatArray:
     Both may run in either direction; the result ``(m, 2)`` is empty (m = 0) where they do
     not meet. Exact for convex ``subject``.
     """
-    out = np.asarray(subject, dtype=np.float64)
+    # Plain numbers: for a handful of vertices NumPy takes ten times as long.
+    out: list[_Point] = [(x, y) for x, y in np.asarray(subject, dtype=np.float64).tolist()]
     window = np.asarray(clip, dtype=np.float64)
     if signed_area(window) < 0:
         window = window[::-1]
-    window = _without_repeats(window)
-    for a, b in zip(window, _following(window), strict=True):
-        if len(out) == 0:
+    ring = _without_repeats([(x, y) for x, y in window.tolist()])
+    for (ax, ay), (bx, by) in zip(ring, ring[1:] + ring[:1], strict=True):
+        if not out:
             break
-        d = b - a
-        side = d[0] * (out[:, 1] - a[1]) - d[1] * (out[:, 0] - a[0])
-        kept: list[FloatArray] = []
-        for i in range(len(out)):
-            j = (i + 1) % len(out)
+        dx, dy = bx - ax, by - ay
+        side = [dx * (y - ay) - dy * (x - ax) for x, y in out]
+        kept: list[_Point] = []
+        for i, (x, y) in enumerate(out):
+            j = i + 1 if i + 1 < len(out) else 0
             if side[i] >= 0:
-                kept.append(out[i])
+                kept.append((x, y))
             if (side[i] >= 0) != (side[j] >= 0):
                 t = side[i] / (side[i] - side[j])
-                kept.append(out[i] + t * (out[j] - out[i]))
-        out = np.array(kept) if kept else np.empty((0, 2))
-    return _without_repeats(out)
+                kept.append((x + t * (out[j][0] - x), y + t * (out[j][1] - y)))
+        out = kept
+    return np.array(_without_repeats(out), dtype=np.float64).reshape(-1, 2)
 
 
-def _without_repeats(polygon: FloatArray) -> FloatArray:
+def _without_repeats(ring: list[_Point]) -> list[_Point]:
     """Drop vertices on top of their predecessor: an edge of rounding noise has a random
     direction and would clip everything away."""
-    if len(polygon) == 0:
-        return polygon
-    before = np.concatenate((polygon[-1:], polygon[:-1]))
-    step = np.abs(polygon - before).max(axis=1)
-    kept = polygon[step > 1e-9 * max(1.0, float(np.abs(polygon).max()))]
-    return np.asarray(kept if len(kept) else polygon[:1])
+    if not ring:
+        return ring
+    least = 1e-9 * max(1.0, *(max(abs(x), abs(y)) for x, y in ring))
+    kept = [
+        (x, y)
+        for (x, y), (u, v) in zip(ring, ring[-1:] + ring[:-1], strict=True)
+        if abs(x - u) > least or abs(y - v) > least
+    ]
+    return kept or ring[:1]
 
 
 def polygon_iou(a: ArrayLike, b: ArrayLike) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from platehide.geometry import box_iou, convex_hull, hull_box, is_convex, polygon_iou, signed_area
+from platehide.geometry import convex_hull, hull_box, is_convex, polygon_iou, signed_area
 from platehide.types import FloatArray
 
 
@@ -42,28 +42,31 @@ def suppress(scores: FloatArray, quads: FloatArray, *, iou_threshold: float) -> 
     Returns:
         Groups of indices; the first of each is the one that is kept.
     """
-    boxes = [hull_box(q) for q in quads]
-    sizes = [max((b[2] - b[0]) * (b[3] - b[1]), 1e-6) for b in boxes]
+    if len(scores) == 0:
+        return []
+    low, high = quads.min(axis=1), quads.max(axis=1)
+    sizes = np.prod(high - low, axis=1)
+    # All pairs at once: a Python loop over pairs takes longer than the arithmetic.
+    sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
+    meet = (sides > 0).all(axis=2)
+    common = sides[:, :, 0] * sides[:, :, 1]
+    overlap = common / np.maximum(sizes[:, None] + sizes[None] - common, 1e-9)
+    same = meet & (overlap > iou_threshold)
+    smaller = np.maximum(np.minimum(sizes[:, None], sizes[None]), 1e-6)
+    perhaps = meet & ~same & (common / smaller > 0.7)
     groups: list[list[int]] = []
+    of: dict[int, list[int]] = {}
     for i in range(len(scores)):
-        home: list[int] | None = None
-        for group in groups:
-            k = group[0]
-            width = min(boxes[i][2], boxes[k][2]) - max(boxes[i][0], boxes[k][0])
-            height = min(boxes[i][3], boxes[k][3]) - max(boxes[i][1], boxes[k][1])
-            if width <= 0 or height <= 0:
-                continue
-            inside = width * height / min(sizes[i], sizes[k])
-            overlap = box_iou(boxes[i], boxes[k])
-            if overlap > iou_threshold or (
-                inside > 0.7 and polygon_iou(quads[i], quads[k]) > 0.5 * iou_threshold
+        for k in np.flatnonzero(same[i, :i] | perhaps[i, :i]).tolist():
+            home = of.get(k)
+            if home is not None and (
+                same[i, k] or polygon_iou(quads[i], quads[k]) > 0.5 * iou_threshold
             ):
-                home = group
+                home.append(i)
                 break
-        if home is None:
-            groups.append([i])
         else:
-            home.append(i)
+            of[i] = [i]
+            groups.append(of[i])
     return groups
 
 
