@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ import onnxruntime
 
 from platehide.detection import Findings
 from platehide.errors import WeightsError
+from platehide.looks import Look, belongs, plan_looks, tiles
 from platehide.model_spec import ModelSpec
 from platehide.pixels import Closeup, PixelSource
 from platehide.postprocess import merge_group, sigmoid, suppress, tidy_quad, top_candidates
@@ -126,38 +128,51 @@ class OnnxDetector:
         return [Candidate(quad, logit, 0.0)]
 
     def _look(
-        self, view: ImageArray, size_wh: tuple[int, int], long_side: int
-    ) -> tuple[FloatArray, FloatArray, float]:
-        """One pass of the dense network over ``view``, a picture of the whole photo of size
-        ``size_wh``: scores ``(k,)``, quads ``(k, 4, 2)`` in photo px, and the network px of one
-        photo px."""
-        width, height = size_wh
-        image = fit_long_side(view, long_side)
-        to_photo = np.array([width / view.shape[1], height / view.shape[0]]) / image.scale_xy
-        logits, quads = self._net.run(None, {"image": image.pixels[None]})
-        scores, found = top_candidates(
-            logits[0], quads[0], least=self.spec.thresholds.candidate, most=MAX_CANDIDATES
+        self, view: ImageArray, size_wh: tuple[int, int], look: Look
+    ) -> tuple[FloatArray, FloatArray]:
+        """One look of the dense network at ``view``, a picture of the whole photo of size
+        ``size_wh``: scores ``(k,)`` and quads ``(k, 4, 2)`` in photo px of what it answers for."""
+        image = fit_long_side(view, look.long_side)
+        seen_wh = (image.pixels.shape[1], image.pixels.shape[0])
+        to_photo = np.array(size_wh) / (view.shape[1], view.shape[0]) / image.scale_xy
+        parts = []
+        for tile in tiles(seen_wh) if look.tiled else [(0, 0, *seen_wh)]:
+            x0, y0, x1, y1 = tile
+            pixels = np.ascontiguousarray(image.pixels[y0:y1, x0:x1])
+            logits, quads = self._net.run(None, {"image": pixels[None]})
+            scores, found = top_candidates(
+                logits[0], quads[0], least=self.spec.thresholds.candidate, most=MAX_CANDIDATES
+            )
+            found = found + [x0, y0]
+            own = belongs(tile, seen_wh, found.mean(axis=1))
+            parts.append((scores[own], found[own] * to_photo))
+        scores = np.concatenate([part[0] for part in parts])
+        found = np.concatenate([part[1] for part in parts])
+        width = np.ptp(found[:, :, 0], axis=1)
+        own = (width >= look.least) & (width < look.most)
+        return scores[own], found[own]
+
+    def _looks(self, source: PixelSource) -> tuple[Look, ...]:
+        if isinstance(source, Closeup):
+            return (Look(CLOSEUP_SIZE, 0.0, math.inf),)
+        return plan_looks(
+            max(source.size_wh),
+            input_size=self.spec.input_size,
+            coarse_size=self.spec.coarse_size,
+            trained_width=self.spec.trained_width,
         )
-        return scores, found * to_photo, 1.0 / float(to_photo[0])
 
     def _dense(self, source: PixelSource) -> list[Candidate]:
         width, height = source.size_wh
-        closeup = isinstance(source, Closeup)
         known = source.known if isinstance(source, Closeup) else None
-        long_side = CLOSEUP_SIZE if closeup else self.spec.input_size
-        # One reduced picture serves both looks: for a JPEG, each one asked for is a decode.
-        view = source.overview(long_side)
-        scores, found, scale = self._look(view, source.size_wh, long_side)
-        if self.spec.coarse_size and not closeup:
-            # Each look answers for the widths that its training crops showed it.
-            limit = self.spec.trained_width / scale
-            near, large, _ = self._look(view, source.size_wh, self.spec.coarse_size)
-            fine = np.ptp(found[:, :, 0], axis=1) < limit
-            wide = np.ptp(large[:, :, 0], axis=1) >= 0.6 * limit
-            scores = np.concatenate([scores[fine], near[wide]])
-            found = np.concatenate([found[fine], large[wide]])
-            order = np.argsort(-scores, kind="stable")
-            scores, found = scores[order], found[order]
+        looks = self._looks(source)
+        # One reduced picture serves all looks: for a JPEG, each one asked for is a decode.
+        view = source.overview(looks[0].long_side)
+        parts = [self._look(view, source.size_wh, look) for look in looks]
+        scores = np.concatenate([part[0] for part in parts])
+        found = np.concatenate([part[1] for part in parts])
+        order = np.argsort(-scores, kind="stable")
+        scores, found = scores[order], found[order]
         groups = suppress(scores, found, iou_threshold=self.spec.iou_threshold)[:MAX_PLATES]
         coarse: list[FloatArray] = []
         kept: list[float] = []

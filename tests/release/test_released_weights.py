@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -127,6 +128,24 @@ def test_rendered_plates_are_found_with_their_corners() -> None:
         assert len(found) == len(sample.quads), spec.name
         for quad in sample.quads:
             assert max(polygon_iou(p.quad, quad) for p in found) > 0.6, spec.name
+
+
+def test_a_far_car_on_a_large_photo_is_found() -> None:
+    """One picture of 512 px would show these plates with 5 to 12 px."""
+    wide = np.full((3000, 4000, 3), 120, np.uint8)
+    wide[1500:] = 90
+    wanted = []
+    for i, spec in enumerate([s for s in SCENES if render(s).quads][:4]):
+        sample = render(spec)
+        picture = open_photo(sample.jpeg).frames[0].overview(10_000)
+        share = 0.5
+        small = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        x, y = 300 + 900 * i, 700 + 400 * (i % 2)
+        wide[y : y + small.shape[0], x : x + small.shape[1]] = small
+        wanted += [quad * share + (x, y) for quad in sample.quads]
+    found = load_detector().detect(ArrayPixels(wide)).plates
+    hit = [max(polygon_iou(p.quad, quad) for p in found) > 0.5 for quad in wanted]
+    assert len(wanted) >= 4 and all(hit)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 3), (31, 33), (4000, 60)])
