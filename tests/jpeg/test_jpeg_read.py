@@ -8,6 +8,7 @@ import pytest
 from jpeg_samples import SAMPLINGS, by_pillow, decoded, scene, sequential
 
 from platehide.jpeg import AVAILABLE, JpegEditor
+from platehide.jpeg.native import native
 from platehide.types import ImageArray
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs the compiled part (gcc)")
@@ -42,6 +43,31 @@ def test_region_of_other_kinds(options: dict[str, object]) -> None:
     editor = JpegEditor(jpeg)  # one editor: later boxes come from what is decoded already
     for x0, y0, x1, y1 in boxes((130, 70))[1:] + boxes((130, 70)):
         assert np.array_equal(editor.region((x0, y0, x1, y1)), whole[y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("quality", [3, 40, 100])
+def test_region_with_coarse_and_fine_steps(sampling: str, quality: int) -> None:
+    rgb = scene(120, 88, seed=quality)
+    rgb[20:50, 30:90] = 255  # hard edges ring beyond black and white
+    rgb[30:40, 35:80:3] = 0
+    jpeg = sequential(rgb, sampling, quality)
+    assert np.array_equal(JpegEditor(jpeg).region((0, 0, 120, 88)), decoded(jpeg))
+
+
+def test_coefficients_beyond_all_measure_are_cut_off() -> None:
+    frame = np.array([16, 16, 3, 2, 2, 1, 1, 1, 1], np.int32)
+    steps = np.full((3, 64), 65535, np.uint16)
+    for value in (-32768, 32767):
+        blocks = [np.full((n, n, 64), value, np.int16) for n in (2, 1, 1)]
+        pixels = np.empty((16, 16, 3), np.uint8)
+        native.inverse(frame, steps, *blocks, pixels)  # what it shows is nobody's business
+    for part in blocks:
+        part[..., 1:] = 0
+    native.inverse(frame, steps, *blocks, pixels)
+    assert np.array_equal(np.unique(pixels.reshape(-1, 3), axis=0), [[255, 121, 255]])
+    with pytest.raises(ValueError, match="wrong size"):
+        native.inverse(frame, steps, *blocks, np.empty((16, 15, 3), np.uint8))
 
 
 def reduced(rgb: ImageArray, size_wh: tuple[int, int]) -> ImageArray:

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from platehide.jpeg.editor import Edit, JpegEditor
 from platehide.jpeg.native import AVAILABLE
-from platehide.jpeg.source import NotEditableError
+from platehide.jpeg.source import DamagedScanError, NotEditableError
 
-__all__ = ["AVAILABLE", "Edit", "JpegEditor", "NotEditableError"]
+__all__ = ["AVAILABLE", "DamagedScanError", "Edit", "JpegEditor", "NotEditableError"]

@@ -11,27 +11,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from platehide.jpeg.native import AVAILABLE, native
 from platehide.jpeg.source import NotEditableError, Source, read_source
-from platehide.jpeg.store import (
-    EOI,
-    SOI,
-    AreaEdit,
-    Blocks,
-    MemoryStore,
-    ScanStore,
-    Store,
-    table_segment,
-    three,
-)
+from platehide.jpeg.store import AreaEdit, Blocks, MemoryStore, ScanStore, Store, three
 from platehide.metadata.jpeg_walk import JpegLayout, walk_jpeg
 from platehide.pixels import Box, Patch
 from platehide.types import ImageArray
-
-_JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 
 
 @dataclass(frozen=True)
@@ -294,37 +281,8 @@ def area_frame(source: Source, area: Box) -> NDArray[np.int32]:
 
 
 def decode_blocks(source: Source, area: Box, blocks: Blocks) -> ImageArray:
-    """Pixels ``(h, w, 3)`` of an area: a small JPEG of its own, through libjpeg-turbo."""
+    """Pixels ``(h, w, 3)`` of an area, as libjpeg-turbo decodes a picture that is just it."""
     frame = area_frame(source, area)
-    count = len(blocks)
-    scan = [count, *(n for i in range(count) for n in (i, int(i > 0), int(i > 0)))]
-    scan += [0] * (10 - len(scan)) + [0, 63, 0, 0, 0]
-    specs, entropy = native.encode_scan(frame, np.array(scan, np.int32), False, *three(blocks))
-    wide = int(source.quant.max()) > 255
-    parts = [SOI, _JFIF]
-    for i in range(count):
-        steps = source.quant[i].astype(">u2" if wide else "u1").tobytes()
-        parts.append(b"\xff\xdb" + (len(steps) + 3).to_bytes(2, "big"))
-        parts.append(bytes([(16 if wide else 0) + i]) + steps)
-    header = b"\x08" + int(frame[1]).to_bytes(2, "big") + int(frame[0]).to_bytes(2, "big")
-    header += bytes([count])
-    for i, (h, v) in enumerate(source.sampling):
-        header += bytes([i + 1, h << 4 | v, i])
-    parts.append(b"\xff\xc1" if wide else b"\xff\xc0")
-    parts.append((len(header) + 2).to_bytes(2, "big") + header)
-    parts.append(table_segment(specs, [0, 4] if count == 1 else [0, 1, 4, 5]))
-    names = b"".join(bytes([i + 1, 0x11 * int(i > 0)]) for i in range(count))
-    parts.append(b"\xff\xda" + (6 + len(names)).to_bytes(2, "big") + bytes([count]) + names)
-    parts += [b"\x00\x3f\x00", entropy, EOI]
-    return decode_whole(b"".join(parts))
-
-
-def decode_whole(jpeg: bytes) -> ImageArray:
-    """All pixels ``(h, w, 3)`` of an intact JPEG without metadata."""
-    try:
-        return np.asarray(simplejpeg.decode_jpeg(jpeg), np.uint8)
-    except ValueError as error:  # a sampling that TurboJPEG has no name for
-        decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if decoded is None:
-            raise NotEditableError(f"cannot be decoded: {error}") from error
-        return np.asarray(decoded, np.uint8)
+    pixels = np.empty((int(frame[1]), int(frame[0]), 3), np.uint8)
+    native.inverse(frame, source.quant, *three(blocks), pixels)
+    return pixels

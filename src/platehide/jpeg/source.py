@@ -38,6 +38,10 @@ class NotEditableError(Exception):
     """
 
 
+class DamagedScanError(NotEditableError):
+    """Its picture data does not add up. Decoders make different pictures of it, or none."""
+
+
 @dataclass(frozen=True)
 class SourceScan:
     """One scan and the tables in force where it starts.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from platehide.jpeg.native import native
 from platehide.jpeg.source import (
     TABLE_SPEC_SIZE,
+    DamagedScanError,
     NotEditableError,
     Source,
     SourceScan,
@@ -74,7 +75,7 @@ def _damage() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise NotEditableError(str(error)) from error
+        raise DamagedScanError(str(error)) from error
 
 
 def area_blocks(source: Source, area: Box) -> Blocks:

@@ -174,6 +174,10 @@ int encode_scan(const frame_t *frame, const scan_t *scan, int progressive,
 void forward_transform(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS][BLOCK],
                        const uint8_t *rgb, const uint8_t *changed,
                        int16_t *const coefficients[MAX_COMPONENTS], uint8_t *touched);
+/* Quantised coefficients of whole MCUs -> RGB (height x width x 3), as libjpeg-turbo decodes the
+ * picture that the frame describes; sampling factors must divide the largest ones. */
+int inverse_transform(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS][BLOCK],
+                      const int16_t *const coefficients[MAX_COMPONENTS], uint8_t *rgb);
 /* The lowest frequencies of a block, placed as LOW_PLACE says (by scale / 2 and zigzag index), to
  * scale x scale pixels averaged by area. `low` has one more element for what is not used. */
 extern const uint8_t LOW_PLACE[3][25];

@@ -455,6 +455,38 @@ static PyObject *py_forward(PyObject *self, PyObject *args) {
   return result;
 }
 
+/* ---- inverse(frame, quant, c0, c1, c2, rgb) ----------------------------------------------------------- */
+
+static PyObject *py_inverse(PyObject *self, PyObject *args) {
+  Py_buffer b[6];
+  (void)self;
+  if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]))
+    return NULL;
+  PyObject *result = NULL;
+  frame_t frame;
+  uint16_t quant[MAX_COMPONENTS][BLOCK];
+  int16_t *blocks[MAX_COMPONENTS];
+  if (load_frame(&frame, &b[0]) && load_quant(quant, &b[1]) && load_blocks(blocks, &frame, b + 2)) {
+    if (b[5].len != (int64_t)frame.width * frame.height * 3) {
+      wrong_size("pixels");
+    } else {
+      const int16_t *in[MAX_COMPONENTS] = {blocks[0], blocks[1], blocks[2]};
+      int rc;
+      Py_BEGIN_ALLOW_THREADS
+      rc = inverse_transform(&frame, (const uint16_t(*)[BLOCK])quant, in, b[5].buf);
+      Py_END_ALLOW_THREADS
+      if (rc) {
+        raise_code(rc);
+      } else {
+        Py_INCREF(Py_None);
+        result = Py_None;
+      }
+    }
+  }
+  release(b, 6);
+  return result;
+}
+
 /* ---- reduce(frame, quant, scale, c0, c1, c2, p0, p1, p2) ---------------------------------------------- */
 
 static PyObject *py_reduce(PyObject *self, PyObject *args) {
@@ -497,6 +529,7 @@ static PyMethodDef METHODS[] = {
      "encode_scan(frame, scan, progressive, c0, c1, c2) -> (tables, data)"},
     {"forward", py_forward, METH_VARARGS,
      "forward(frame, quant, rgb, changed, c0, c1, c2, touched)"},
+    {"inverse", py_inverse, METH_VARARGS, "inverse(frame, quant, c0, c1, c2, rgb)"},
     {"reduce", py_reduce, METH_VARARGS, "reduce(frame, quant, scale, c0, c1, c2, p0, p1, p2)"},
     {NULL, NULL, 0, NULL}};
 
