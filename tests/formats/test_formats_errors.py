@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
+import numpy as np
 import pytest
+import simplejpeg
 from formats_torture import OTHERS, animation, encode, plain_jpeg, scene
 
 from platehide.errors import ImageError, UsageError
 from platehide.formats import open_photo
 from platehide.formats.sniff import sniff
 from platehide.image_io import WriteOptions
+from platehide.jpeg import AVAILABLE, DamagedScanError, JpegEditor, NotEditableError
 from platehide.metadata.png_chunks import SIGNATURE, png_chunk
 
 
@@ -83,6 +87,36 @@ def bomb_png(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(1000)))
     return SIGNATURE + body + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="needs the compiled part")
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 2}])
+def test_damage_that_decoders_pass_over_in_silence_is_refused(options: dict[str, Any]) -> None:
+    noise = np.random.default_rng(0).integers(-20, 21, (120, 160, 3))
+    noisy = np.clip(scene(width=160, height=120) + noise, 0, 255).astype(np.uint8)
+    jpeg = encode(noisy, "JPEG", quality=90, **options)
+    start = jpeg.index(b"\xff\xda") + 14
+    refused = silent = 0
+    for at in range(start, len(jpeg) - 2, 49):
+        damaged = bytearray(jpeg)
+        damaged[at] ^= 1 << at % 8
+        data = bytes(damaged)
+        try:
+            JpegEditor(data).check()
+        except DamagedScanError:
+            refused += 1
+        except (NotEditableError, ImageError):
+            continue
+        else:
+            continue
+        try:
+            simplejpeg.decode_jpeg(data)
+            silent += 1
+        except ValueError:
+            pass
+        assert code_of(data) in ("corrupt", "truncated"), at
+    assert refused > 5
+    assert silent or options  # or the test shows nothing
 
 
 def test_declared_size_is_refused_before_decoding() -> None:

@@ -202,16 +202,18 @@ def test_scan_data_is_bit_identical_without_a_plate() -> None:
         assert np.array_equal(rgb, open_photo(jpeg).frames[0].overview(9999))
 
 
-def test_bytes_hidden_behind_the_last_block_are_dropped() -> None:
+@pytest.mark.parametrize("cover", [False, True], ids=["none", "covered"])
+def test_bytes_behind_the_last_block_are_padding_or_refused(cover: bool) -> None:
     jpeg = plain_jpeg()
-    hidden = jpeg[:-2] + SECRET_TEXT + jpeg[-2:]
-    for cover in (False, True):
-        finished = finish(hidden, cover=cover, options=WriteOptions())
-        assert not finds_secret(finished.data)
-        with Image.open(io.BytesIO(finished.data)) as image:
-            seen = np.asarray(image).astype(int)
-        kept = outside((64, 96), grow=8)
-        assert np.abs(seen - scene().astype(int))[kept].mean() < 6
+    padded = jpeg[:-2] + bytes(500) + jpeg[-2:]
+    finished = finish(padded, cover=cover, options=WriteOptions())
+    assert finished.edit == "reencoded" and bytes(20) not in finished.data
+    with Image.open(io.BytesIO(finished.data)) as image:
+        seen = np.asarray(image).astype(int)
+    kept = outside((64, 96), grow=8)
+    assert np.abs(seen - scene().astype(int))[kept].mean() < 6
+    with pytest.raises(ImageError, match="damaged"):
+        finish(jpeg[:-2] + SECRET_TEXT + jpeg[-2:], cover=cover, options=WriteOptions())
 
 
 @pytest.mark.parametrize("cover", [False, True], ids=["none", "covered"])

@@ -6,6 +6,7 @@ Everything here is in stored pixels; orientation is the caller's.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +26,21 @@ from platehide.types import ImageArray
 
 _PILLOW_SAMPLING = {"444": 0, "422": 1, "420": 2}
 THUMBNAIL_LONG_SIDE = 160
+_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+FEW_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels, and whether the scans may hold bytes that draw nothing (so must not be copied)."""
+    """Pixels, and whether the scans may hold bytes that draw nothing (so must not be copied).
+
+    Attributes:
+        padding: bytes behind the last block.
+    """
 
     rgb: ImageArray
     junk_in_scans: bool
+    padding: int = 0
 
 
 def decode_rgb(jpeg: bytes, frame: Frame, long_side: int | None = None) -> Decoded:
@@ -43,7 +51,7 @@ def decode_rgb(jpeg: bytes, frame: Frame, long_side: int | None = None) -> Decod
 
     Raises:
         ImageError: ``truncated`` where picture data ends early (libjpeg itself only warns and
-            paints the rest grey), ``corrupt`` for any other damage.
+            paints the rest grey), ``corrupt`` for any other damage that shows.
     """
     if frame.precision > 8:
         return Decoded(decode_deep(jpeg), junk_in_scans=False)
@@ -58,11 +66,28 @@ def decode_rgb(jpeg: bytes, frame: Frame, long_side: int | None = None) -> Decod
             reason = str(error)
             if "extraneous bytes" not in reason and "subsampling" not in reason:
                 raise
+        padding = _padding(jpeg, reason) if "extraneous bytes" in reason else 0
+        if padding is None:
+            raise ImageError("JPEG picture data is damaged")
         if "subsampling" in reason:  # a ratio that TurboJPEG has no name for, e.g. 3×1
             with JpegImageFile(io.BytesIO(jpeg)) as image:
                 return Decoded(np.asarray(image.convert("RGB")), junk_in_scans=True)
         rgb = simplejpeg.decode_jpeg(jpeg, strict=False, **options)
-        return Decoded(rgb, junk_in_scans=True)
+        return Decoded(rgb, junk_in_scans=True, padding=padding)
+
+
+def _padding(jpeg: bytes, warning: str) -> int | None:
+    """How many bytes libjpeg had left at the end of the picture, where they are a sloppy writer's
+    padding: a few, or one value over and over.
+
+    ``None`` for anything else: either it lost its way, so that the rest of the picture is in the
+    wrong place and light, or somebody hides something.
+    """
+    found = _LEFT_OVER.search(warning)
+    if found is None:
+        return None
+    count = int(found[1])
+    return count if count <= FEW_BYTES or len(set(jpeg[-2 - count : -2])) == 1 else None
 
 
 def encode_like(

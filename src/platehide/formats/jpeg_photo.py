@@ -9,7 +9,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from platehide.formats.jpeg_codec import Decoded, decode_rgb, encode_like, thumbnail
+from platehide.errors import ImageError
+from platehide.formats.jpeg_codec import FEW_BYTES, decode_rgb, encode_like, thumbnail
 from platehide.formats.orientation import (
     box_to_stored,
     displayed_size,
@@ -17,7 +18,7 @@ from platehide.formats.orientation import (
     to_displayed,
 )
 from platehide.image_io import FinishedPhoto, WriteOptions
-from platehide.jpeg import JpegEditor, NotEditableError
+from platehide.jpeg import DamagedScanError, JpegEditor, NotEditableError
 from platehide.metadata.jpeg_scrub import (
     SOI_BYTES,
     JpegMetadata,
@@ -48,12 +49,12 @@ class JpegPixels:
         self._jpeg = jpeg
         self._frame = frame
         self._orientation = orientation
-        self._full: Decoded | None = None
+        self._full: ImageArray | None = None
         self._displayed: ImageArray | None = None
         self._overviews: dict[int, ImageArray] = {}
         self._junk: bool | None = None
         self._editor: JpegEditor | None = None
-        self._editable = True
+        self._editable, self._damaged = True, False
 
     def edited(self, patches: Sequence[Patch]) -> bytes | None:
         """The file with patches (stored pixels) drawn into its own blocks.
@@ -69,9 +70,19 @@ class JpegPixels:
             if self._editor is None:
                 self._editor = JpegEditor(self._jpeg)
             return use(self._editor)
-        except NotEditableError:
+        except NotEditableError as error:
             self._editable, self._editor = False, None
+            self._damaged = isinstance(error, DamagedScanError)
             return None
+
+    def _decode(self, long_side: int | None = None) -> ImageArray:
+        decoded = decode_rgb(self._jpeg, self._frame, long_side)
+        self._junk = decoded.junk_in_scans
+        if self._damaged and decoded.padding <= FEW_BYTES:
+            # libjpeg-turbo passes over some wrong codes without a word; more padding than the
+            # editor takes is the one thing in which both may be right.
+            raise ImageError("JPEG picture data is damaged")
+        return decoded.rgb
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -92,9 +103,8 @@ class JpegPixels:
             if reduced is not None:
                 self._overviews[long_side] = to_displayed(reduced, self._orientation)
                 return self._overviews[long_side]
-            decoded = decode_rgb(self._jpeg, self._frame, long_side)
-            self._junk = decoded.junk_in_scans
-            self._overviews[long_side] = to_displayed(decoded.rgb, self._orientation)
+            rgb = self._decode(long_side)
+            self._overviews[long_side] = to_displayed(rgb, self._orientation)
         return self._overviews[long_side]
 
     def region(self, box: Box) -> ImageArray:
@@ -113,9 +123,8 @@ class JpegPixels:
     def stored_rgb(self) -> ImageArray:
         """All pixels as stored (orientation not applied)."""
         if self._full is None:
-            self._full = decode_rgb(self._jpeg, self._frame)
-            self._junk = self._full.junk_in_scans
-        return self._full.rgb
+            self._full = self._decode()
+        return self._full
 
     def junk_in_scans(self) -> bool:
         """True where the scans hold bytes that draw nothing. Decodes if nothing has yet.
@@ -126,8 +135,8 @@ class JpegPixels:
         if self._junk is None and self._by_editor(JpegEditor.check):
             self._junk = False
         if self._junk is None:
-            self._junk = decode_rgb(self._jpeg, self._frame, 1).junk_in_scans
-        return self._junk
+            self._decode(1)
+        return bool(self._junk)
 
     def _displayed_full(self) -> ImageArray:
         if self._displayed is None:
