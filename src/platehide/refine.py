@@ -8,7 +8,7 @@ import numpy as np
 
 from platehide.geometry import is_convex, signed_area, transform_points
 from platehide.model_spec import RefinerSpec
-from platehide.pixels import PixelSource
+from platehide.pixels import Box, PixelSource
 from platehide.preprocess import rectify
 from platehide.types import FloatArray, ImageArray
 
@@ -21,19 +21,51 @@ MAX_GROWTH = 3.0
 """A pass may not change the quad's area by more than this factor: a wild answer is dropped."""
 
 
+SLACK = 0.12
+"""Share of the quad's size by which more is read than the first pass needs, so that the next one
+finds its pixels there: for a JPEG, each region read is a decode."""
+
+Held = tuple[Box, ImageArray]
+
+
 def neighbourhood(
-    source: PixelSource, quad: FloatArray, margin: float
-) -> tuple[ImageArray, FloatArray]:
-    """Full-resolution pixels that ``rectify`` can need, and the offset ``(2,)`` of the region."""
-    width, height = source.size_wh
+    source: PixelSource, quad: FloatArray, margin: float, held: Held | None = None
+) -> tuple[ImageArray, FloatArray, Held]:
+    """Full-resolution pixels that ``rectify`` can need.
+
+    Args:
+        held: what an earlier call for nearly the same quad gave last.
+
+    Returns:
+        the pixels, the offset ``(2,)`` of the region, and what to hand to the next call.
+    """
     size = np.ptp(quad, axis=0)
     # The crop's corners lie ``margin`` sides beyond the quad; a tilted quad's reach further.
     reach = margin * 1.3 * size + 0.1 * size.max() + 3.0
+    box = _box_round(quad, reach, source.size_wh)
+    if held is None or not _holds(held[0], box):
+        wide = _box_round(quad, reach + SLACK * size.max(), source.size_wh)
+        held = wide, source.region(wide)
+    (left, top, _, _), pixels = held
+    part = pixels[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+    return part, np.array(box[:2], dtype=np.float64), held
+
+
+def _box_round(quad: FloatArray, reach: FloatArray, size_wh: tuple[int, int]) -> Box:
+    width, height = size_wh
     low = np.floor(quad.min(axis=0) - reach).astype(int)
     high = np.ceil(quad.max(axis=0) + reach).astype(int) + 1
     x0, y0 = max(0, min(int(low[0]), width - 1)), max(0, min(int(low[1]), height - 1))
-    x1, y1 = min(width, max(int(high[0]), x0 + 1)), min(height, max(int(high[1]), y0 + 1))
-    return source.region((x0, y0, x1, y1)), np.array([x0, y0], dtype=np.float64)
+    return x0, y0, min(width, max(int(high[0]), x0 + 1)), min(height, max(int(high[1]), y0 + 1))
+
+
+def _holds(outer: Box, inner: Box) -> bool:
+    return (
+        outer[0] <= inner[0]
+        and outer[1] <= inner[1]
+        and inner[2] <= outer[2]
+        and inner[3] <= outer[3]
+    )
 
 
 def refine_quads(
@@ -53,10 +85,11 @@ def refine_quads(
     if not current:
         return current, logits
     alive = list(range(len(current)))
+    held: dict[int, Held] = {}
     for _ in range(spec.passes):
         crops, back = [], []
         for i in alive:
-            pixels, offset = neighbourhood(source, current[i], spec.margin)
+            pixels, offset, held[i] = neighbourhood(source, current[i], spec.margin, held.get(i))
             crop, matrix = rectify(pixels, current[i] - offset, spec.size_wh, spec.margin)
             crops.append(crop)
             back.append((np.asarray(np.linalg.inv(matrix), np.float64), offset))

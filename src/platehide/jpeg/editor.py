@@ -20,6 +20,8 @@ from platehide.metadata.jpeg_walk import JpegLayout, walk_jpeg
 from platehide.pixels import Box, Patch
 from platehide.types import ImageArray
 
+_MOST_KEPT_BYTES = 24 << 20
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -55,7 +57,7 @@ class JpegEditor:
             raise NotEditableError("the compiled part of platehide is missing")
         self._source = read_source(data, layout or walk_jpeg(data, max_pixels=1 << 62))
         self._opened: Store | None = None
-        self._decoded: tuple[Box, ImageArray] | None = None
+        self._decoded: list[tuple[Box, ImageArray]] = []
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -106,11 +108,10 @@ class JpegEditor:
         return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
 
     def _pixels(self, area: Box, blocks: Blocks | None) -> ImageArray:
-        """Pixels of an area, from the last one decoded where that holds it: a cover looks at the
-        neighbourhood of the plate right before the plate is edited.
+        """Pixels of an area, from one decoded before where that holds it: refinement, recognition,
+        cover and edit look at the neighbourhood of a plate one after the other.
         """
-        if self._decoded is not None:
-            (x0, y0, x1, y1), pixels = self._decoded
+        for (x0, y0, x1, y1), pixels in self._decoded:
             if x0 <= area[0] and y0 <= area[1] and area[2] <= x1 and area[3] <= y1:
                 mcu_w, mcu_h = self._source.mcu_wh
                 rows = slice((area[1] - y0) * mcu_h, (area[3] - y0) * mcu_h)
@@ -119,7 +120,9 @@ class JpegEditor:
             blocks = self._store.read(area)
         pixels = decode_blocks(self._source, area, blocks)
         pixels.setflags(write=False)
-        self._decoded = area, pixels
+        self._decoded.append((area, pixels))
+        while len(self._decoded) > 1 and sum(p.nbytes for _, p in self._decoded) > _MOST_KEPT_BYTES:
+            del self._decoded[0]
         return pixels
 
     def edit(self, patches: Sequence[Patch]) -> Edit:
