@@ -37,7 +37,7 @@ from platehide.model_spec import read_spec
 from platehide.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("model.onnx", "refiner.onnx", "spec.json")
+FILES = ("model.onnx", "model.int8.onnx", "refiner.onnx", "spec.json")
 
 
 def git(*arguments: str) -> bytes | None:

@@ -68,7 +68,8 @@ class OnnxDetector:
 
     def __init__(self, weights: Weights) -> None:
         self.spec: ModelSpec = weights.spec
-        self._net = make_session(weights.read("model.onnx"), f"{self.spec.model}/model.onnx")
+        graph = self.spec.graph
+        self._net = make_session(weights.read(graph), f"{self.spec.model}/{graph}")
         self._refiner: Any = None
         if self.spec.refiner is not None:
             file = self.spec.refiner.file

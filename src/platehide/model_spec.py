@@ -50,6 +50,7 @@ class ModelSpec:
         coarse_size: long side in px of a second, cheap look for plates that nearly fill the frame
             (dense; 0 = none). The network was trained on crops and has not seen larger plates.
         trained_width: widest plate in network px that the training crops showed (dense).
+        graph: the file that is run: ``model.onnx``, or the same network in 8 bits.
         sha256: digest of each file of the folder that the model needs.
         thresholds: see ``Thresholds``.
         iou_threshold: of the non-maximum suppression.
@@ -70,6 +71,7 @@ class ModelSpec:
     trained_width: float = 220.0
     calibration: tuple[float, ...] = ()
     refiner: RefinerSpec | None = None
+    graph: str = "model.onnx"
     data_hash: str = ""
     git_commit: str = ""
     created: str = ""
@@ -127,8 +129,7 @@ def read_spec(path: Path) -> ModelSpec:
     t = spec.thresholds
     if not (0.0 <= t.candidate <= 1.0 and 0.0 < t.hide <= 1.0 and 0.0 < t.unsure <= 1.0):
         raise WeightsError(f"{path}: thresholds lie in 0…1")
-    if "model.onnx" not in spec.sha256:
-        raise WeightsError(f"{path}: sha256 lacks model.onnx")
-    if spec.refiner is not None and spec.refiner.file not in spec.sha256:
-        raise WeightsError(f"{path}: sha256 lacks {spec.refiner.file}")
+    for file in ("model.onnx", spec.graph, *([] if spec.refiner is None else [spec.refiner.file])):
+        if file not in spec.sha256:
+            raise WeightsError(f"{path}: sha256 lacks {file}")
     return spec

@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, action="append", help="annotated photos (default: ../shared/photos)"
     )
+    parser.add_argument(
+        "--eight-bits", action="store_true", help="run the dense network in 8 bits (faster)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument(
         "--margin-of-doubt", type=float, default=0.0, help="width of the unsure band below hide"
@@ -41,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
         name=args.name or parts.main.config.name,
         version=args.version,
         serving=Serving(
-            input_size=args.input_size, passes=args.passes, margin_of_doubt=args.margin_of_doubt
+            input_size=args.input_size,
+            passes=args.passes,
+            margin_of_doubt=args.margin_of_doubt,
+            eight_bits=args.eight_bits,
         ),
         quiet=args.quiet,
     )

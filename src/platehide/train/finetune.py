@@ -91,6 +91,7 @@ def gentle(config: TrainConfig, photos: int, data: Path) -> TrainConfig:
         # These belong to the first training's photos.
         pseudo_quads="",
         hard_negatives="",
+        missed_plates="",
     )
 
 
@@ -198,6 +199,7 @@ def _write(base: Weights, parts: Parts, order: Order, folder: Path) -> Path:
         candidate=t.candidate,
         passes=2 if spec.refiner is None else spec.refiner.passes,
         margin_of_doubt=max(0.0, t.hide - t.unsure),
+        eight_bits=spec.graph != "model.onnx",
     )
     scratch = order.run / ".part"
     shutil.rmtree(scratch, ignore_errors=True)

@@ -4,6 +4,7 @@ spec, model card and reliability plot. A folder appears whole or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from platehide.detector import OnnxDetector
-from platehide.errors import UsageError
+from platehide.errors import UsageError, WeightsError
 from platehide.evaluate.dataset import PhotoRecord, load_records
+from platehide.evaluate.gate import close_enough
 from platehide.files import write_whole
 from platehide.model_spec import ModelSpec, Thresholds
 from platehide.postprocess import sigmoid
@@ -26,7 +28,8 @@ from platehide.train.calibrate import (
 from platehide.train.card import model_card
 from platehide.train.exporter import Checkpoint, export, load_checkpoint
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
-from platehide.train.restore import main_pictures, refiner_pictures
+from platehide.train.quantise import INT8_FILE, calibration_pictures, gap, quantise
+from platehide.train.restore import main_pictures, refiner_pictures, whole_pictures
 from platehide.weights import Weights
 
 COARSE_SIZE = 128
@@ -55,6 +58,7 @@ class Serving:
         input_size: long side when serving (dense); ``None`` = the training config's.
         coarse_size: see ``ModelSpec``. passes: of the refiner.
         margin_of_doubt: width of the ``unsure`` band below the threshold, 0 = none.
+        eight_bits: run the dense network in 8 bits (see quantise.py).
     """
 
     input_size: int | None = None
@@ -62,6 +66,7 @@ class Serving:
     candidate: float = CANDIDATE
     passes: int = 2
     margin_of_doubt: float = 0.0
+    eight_bits: bool = False
 
 
 def parts_of(run_folder: Path, refiner: Path | None) -> Parts:
@@ -112,8 +117,9 @@ def release(
     part = folder.with_name(f".{version}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        spec = _write(parts, part, name, version, validation, serving, notes or {}, quiet)
-        card = model_card(spec, load_records(trained_on or data, "train"))
+        learned = load_records(trained_on or data, "train")
+        spec = _write(parts, part, name, version, validation, learned, serving, notes or {}, quiet)
+        card = model_card(spec, learned)
         write_whole(part / "MODEL_CARD.md", card.encode())
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
@@ -128,6 +134,7 @@ def _write(
     name: str,
     version: str,
     validation: Sequence[PhotoRecord],
+    learned: Sequence[PhotoRecord],
     serving: Serving,
     more: dict[str, object],
     quiet: bool,
@@ -155,6 +162,8 @@ def _write(
     )
     if spec.kind == "dense":
         spec = replace(spec, coarse_size=serving.coarse_size)
+        if serving.eight_bits:
+            spec = _in_eight_bits(spec, folder, learned, validation)
     evidence = gather(OnnxDetector(Weights(folder, spec)), validation, quiet=quiet)
     calibration = fit_logistic(evidence.features, evidence.is_plate)
     if parts.refiner is None:
@@ -177,3 +186,25 @@ def _write(
     picture = reliability_svg(table, spec.model, spec.thresholds.hide)
     write_whole(folder / "reliability.svg", picture.encode())
     return spec
+
+
+def _in_eight_bits(
+    spec: ModelSpec,
+    folder: Path,
+    learned: Sequence[PhotoRecord],
+    validation: Sequence[PhotoRecord],
+) -> ModelSpec:
+    """Put the network in 8 bits beside ``model.onnx`` and let the spec run it."""
+    original = (folder / "model.onnx").read_bytes()
+    data = quantise(original, calibration_pictures(learned, spec.input_size, spec.coarse_size))
+    found = gap(original, data, whole_pictures(spec.input_size, validation))
+    measured = {"probability": found.probability, "corner": found.corner, "cells": found.cells}
+    if not close_enough(measured):
+        raise WeightsError(f"{INT8_FILE}: too far from the float network: {found}")
+    write_whole(folder / INT8_FILE, data)
+    return replace(
+        spec,
+        graph=INT8_FILE,
+        sha256=spec.sha256 | {INT8_FILE: hashlib.sha256(data).hexdigest()},
+        notes=spec.notes | {"parity": spec.notes["parity"] | {INT8_FILE: measured}},
+    )

@@ -9,10 +9,11 @@ import numpy as np
 
 from platehide.errors import UsageError, WeightsError
 from platehide.evaluate.dataset import PhotoRecord
-from platehide.evaluate.gate import GRAPH_LIMIT
-from platehide.preprocess import rectify, stretch
+from platehide.evaluate.gate import GRAPH_LIMIT, close_enough
+from platehide.preprocess import fit_long_side, rectify, stretch
 from platehide.train.config import from_dict
 from platehide.train.exporter import Checkpoint, load_state, parity, state_digest
+from platehide.train.quantise import INT8_FILE, gap
 from platehide.train.samples import read_rgb
 from platehide.train.tasks import build_task
 from platehide.types import ImageArray
@@ -63,6 +64,14 @@ def main_pictures(size: int, records: Sequence[PhotoRecord], count: int = 4) -> 
     return np.stack([stretch(read_rgb(r), (size, size)).pixels for r in few])
 
 
+def whole_pictures(
+    long_side: int, records: Sequence[PhotoRecord], count: int = 12
+) -> list[ImageArray]:
+    """Photos with plates as a dense network sees them when serving, uint8 ``(h, w, 3)``."""
+    few = [r for r in records if r.plates][:count]
+    return [fit_long_side(read_rgb(r), long_side).pixels for r in few]
+
+
 def refiner_pictures(
     size_wh: tuple[int, int], margin: float, records: Sequence[PhotoRecord], count: int = 8
 ) -> ImageArray:
@@ -91,6 +100,12 @@ def check_against_torch(weights: Weights, records: Sequence[PhotoRecord]) -> lis
         restored = restore(weights)
         for file in weights.spec.sha256:
             data = weights.read(file)
+            if file == INT8_FILE:
+                views = whole_pictures(weights.spec.input_size, records)
+                found = gap(weights.read("model.onnx"), data, views)
+                if not close_enough({"probability": found.probability, "corner": found.corner}):
+                    reasons.append(f"{file}: is not model.onnx in 8 bits: {found}")
+                continue
             if state_digest(data) != digests.get(file):
                 reasons.append(f"{file}: its weights are not those that were exported")
                 continue
