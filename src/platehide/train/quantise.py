@@ -95,21 +95,24 @@ def quantise(model_bytes: bytes, pictures: Sequence[ImageArray]) -> bytes:
             for node in nodes
             if node.op_type == "Add" and "blocks" not in node.name and node.name not in _PYRAMID
         ]
-        logging.getLogger().setLevel(logging.ERROR)  # the tool's advice on preprocessing
-        quantize_static(
-            str(base),
-            str(out),
-            _Pictures(pictures),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            op_types_to_quantize=["Conv", "Add", "Clip", "Resize"],
-            nodes_to_exclude=kept,
-            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
-        )
+        logging.disable(logging.WARNING)  # advice to preprocess, which was just done
+        try:
+            quantize_static(
+                str(base),
+                str(out),
+                _Pictures(pictures),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                op_types_to_quantize=["Conv", "Add", "Clip", "Resize"],
+                nodes_to_exclude=kept,
+                extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+            )
+        finally:
+            logging.disable(logging.NOTSET)
         model = onnx.load(str(out))
     _take_bytes(model)
     onnx.checker.check_model(model)
