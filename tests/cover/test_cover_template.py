@@ -134,6 +134,18 @@ BAD = {
         ).encode(),
         "refers to another file",
     ),
+    "outward use": (
+        SVG.format('<use href="other.svg#a"/>' + RED).encode(),
+        "embeds something|refers to another file",
+    ),
+    "outward style": (
+        SVG.format('<style>@import url("http://127.0.0.1/a.css");</style>' + RED).encode(),
+        "refers to another file",
+    ),
+    "outward paint": (
+        SVG.format("<path d='M0 0h9v9z' style='fill:url( http://127.0.0.1/a#b)'/>").encode(),
+        "refers to another file",
+    ),
     "panic": (
         SVG.format('<path d="M-1e30 50L1e30 51L1e30 1e30Z"/><circle r="1e20"/>').encode(),
         "cannot be rendered",
@@ -197,6 +209,18 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_cover(tmp_path / "missing.svg")
     with pytest.raises(UsageError, match=r"directory|cannot"):
         load_cover(tmp_path)
+    if Path("/dev/zero").exists():
+        with pytest.raises(UsageError, match="larger than"):
+            load_cover(Path("/dev/zero"))
+
+
+def test_paint_within_the_file_is_no_reference_to_another() -> None:
+    gradient = '<linearGradient id="g"><stop stop-color="#f00"/></linearGradient>'
+    shape = """<rect width="47" height="10" style="fill: url('#g')"/>"""
+    fonts = "<style>@font-face{font-family:x;src:url(data:font/woff;base64,AA==)}</style>"
+    link = '<a href="https://example.com/"><rect width="4" height="4" fill="url(#g)"/></a>'
+    cover = load_cover(SVG.format(gradient + fonts + shape + link).encode())
+    assert cover.design[20, 200].tolist() == [255, 0, 0, 255]
 
 
 def test_entity_bombs_end_in_an_error() -> None:

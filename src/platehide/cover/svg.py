@@ -31,6 +31,7 @@ MAX_PICTURE_PIXELS = 16_000_000
 _LONG_SIDE = 1560
 _SLOW = {"feTurbulence", "feMorphology", "feConvolveMatrix"}
 _LAYER = re.compile(r"(?<![\w-])(filter|mask|clip-path|opacity|mix-blend-mode|isolation)(?![\w-])")
+_ELSEWHERE = re.compile(r"@import|url\(\s*['\"]?\s*(?!['\"\s#]|data:)[^)]*", re.IGNORECASE)
 _REFERENCE = re.compile(r"#([^\s'\")]+)")
 _LENGTH = re.compile(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([a-z%]*)\s*$")
 _UNIT_PX = {
@@ -129,16 +130,24 @@ def _judge(root: ElementTree.Element, name: str) -> None:
             bool(_LAYER.search(key)) or (key == "style" and bool(_LAYER.search(value)))
             for key, value in element.attrib.items()
         )
-        if tag in ("image", "feImage"):
-            for key, value in element.attrib.items():
-                if _local(key) == "href" and not value.strip().startswith("#"):
-                    _judge_picture(value.strip(), name)
+        if tag != "a":  # a link draws nothing
+            _judge_references(element, tag, name)
     if count > MAX_ELEMENTS or layers > MAX_LAYERS or _depth(root, MAX_DEPTH) > MAX_DEPTH:
         raise bad_cover(
             name,
             f"is too complex (at most {MAX_ELEMENTS} elements, nested {MAX_DEPTH} deep, "
             f"{MAX_LAYERS} filters, masks or opacities)",
         )
+
+
+def _judge_references(element: ElementTree.Element, tag: str, name: str) -> None:
+    """Everything that is drawn stands in the file itself."""
+    for key, value in element.attrib.items():
+        if _local(key) == "href" and not value.strip().startswith("#"):
+            _judge_picture(value.strip(), name)
+    styles = [*element.attrib.values(), (element.text or "") if tag == "style" else ""]
+    for found in filter(None, map(_ELSEWHERE.search, styles)):
+        raise bad_cover(name, f"refers to another file ({found[0][:60]}); embed it")
 
 
 def _judge_picture(href: str, name: str) -> None:
