@@ -25,30 +25,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from platehide.errors import UsageError, WeightsError
+from platehide.serve.loadclient import LOST, REFUSED, Client, Outcome, closed_loop, open_loop
 
 BUDGET_MS = 250.0
 PHASES = ("one client", "capacity", "70 %", "3 x", "SIGTERM")
-_LOST = -1
-_REFUSED = -2
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One request: HTTP status (or lost, refused), and ms from its planned start."""
-
-    status: int
-    ms: float
-    code: str = ""
-
-    @property
-    def good(self) -> bool:
-        """Answered as it should be."""
-        return self.status == 200 or (self.status == 422 and self.code == "unsure")
+STOP_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -64,111 +50,6 @@ class Phase:
     p95_ms: float
     p99_ms: float
     memory_mib: tuple[float, float, float]
-
-
-class Client:
-    """HTTP/1.1 over a pool of kept connections."""
-
-    def __init__(self, host: str, port: int, path: str) -> None:
-        self._address = host, port
-        self._path = path
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def post(self, photo: bytes, planned: float | None = None) -> Outcome:
-        """Send ``photo``; ``planned`` is the loop time its clock starts at."""
-        loop = asyncio.get_running_loop()
-        begin = loop.time() if planned is None else planned
-        try:
-            async with asyncio.timeout(60):
-                status, code = await self._exchange(photo)
-        except ConnectionRefusedError:
-            status, code = _REFUSED, ""
-        except (OSError, asyncio.IncompleteReadError, ValueError, TimeoutError):
-            status, code = _LOST, ""
-        return Outcome(status, (loop.time() - begin) * 1e3, code)
-
-    async def _exchange(self, photo: bytes) -> tuple[int, str]:
-        while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof() and not writer.is_closing():
-                break
-            writer.close()
-        else:
-            reader, writer = await asyncio.open_connection(*self._address)
-        try:
-            head = (
-                f"POST {self._path} HTTP/1.1\r\nHost: {self._address[0]}\r\n"
-                f"Content-Length: {len(photo)}\r\n\r\n"
-            )
-            writer.write(head.encode() + photo)
-            answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            status = int(answer.split(" ", 2)[1])
-            length = re.search(r"\r\ncontent-length: (\d+)", answer)
-            await reader.readexactly(int(length[1]) if length else 0)
-            code = re.search(r"\r\nx-problem-code: (\S+)", answer)
-            keep = "\r\nconnection: close" not in answer
-        except BaseException:
-            writer.close()
-            raise
-        if keep:
-            self._idle.append((reader, writer))
-        else:
-            writer.close()
-        return status, code[1] if code else ""
-
-    def close(self) -> None:
-        """Close the kept connections."""
-        for _, writer in self._idle:
-            writer.close()
-        self._idle.clear()
-
-
-def arrivals(
-    rate: float, seconds: float, rng: random.Random, *, constant: bool = False
-) -> Iterator[float]:
-    """Start times in seconds from 0, of a Poisson process or evenly spaced."""
-    at = 0.0
-    while (at := at + (1 / rate if constant else rng.expovariate(rate))) < seconds:
-        yield at
-
-
-async def open_loop(
-    client: Client,
-    photos: Sequence[bytes],
-    rate: float,
-    seconds: float,
-    seed: int,
-    *,
-    constant: bool = False,
-) -> list[Outcome]:
-    """Offer ``rate`` requests a second for ``seconds``."""
-    rng = random.Random(seed)
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    tasks = []
-    for at in arrivals(rate, seconds, rng, constant=constant):
-        wait = start + at - loop.time()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        tasks.append(asyncio.create_task(client.post(rng.choice(photos), start + at)))
-    return list(await asyncio.gather(*tasks))
-
-
-async def closed_loop(
-    client: Client, photos: Sequence[bytes], clients: int, seconds: float, seed: int
-) -> list[Outcome]:
-    """``clients`` requests at a time, one after the other."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    outcomes: list[Outcome] = []
-
-    async def run(number: int) -> None:
-        rng = random.Random(seed + number)
-        while loop.time() < end:
-            outcomes.append(await client.post(rng.choice(photos)))
-
-    await asyncio.gather(*(run(number) for number in range(clients)))
-    return outcomes
 
 
 def family(pid: int) -> list[int]:
@@ -214,7 +95,7 @@ def summary(
 ) -> Phase:
     """Sum up a phase."""
     good = sorted(o.ms for o in outcomes if o.good)
-    named = {_LOST: "lost", _REFUSED: "refused"}
+    named = {LOST: "lost", REFUSED: "refused"}
     counted = Counter(
         named.get(o.status, f"{o.status}{f' {o.code}' if o.code else ''}") for o in outcomes
     )
@@ -357,7 +238,11 @@ async def run(
     finally:
         if process is not None:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             assert process.stdout is not None
             process.stdout.close()
     return phases, capacity

@@ -155,6 +155,11 @@ def with_fields(options: HideOptions, fields: dict[str, str]) -> HideOptions:
     )
 
 
+def is_form(request: Request) -> bool:
+    """True for a multipart body, which is taken apart; any other is the photo itself."""
+    return media_type(request.headers) == "multipart/form-data"
+
+
 def read_photos(
     request: Request,
     data: bytes,
@@ -171,7 +176,7 @@ def read_photos(
             ``invalid_parameter``.
 
     """
-    if media_type(request.headers) != "multipart/form-data":
+    if not is_form(request):
         if not data:
             raise Problem("empty", "the body is empty: send the photo's bytes")
         return Body((("photo", data),), options, {})

@@ -22,6 +22,7 @@ from platehide.serve.options import (
     Body,
     HideOptions,
     hide_options,
+    is_form,
     json_text,
     known_query,
     prefers,
@@ -169,7 +170,10 @@ async def _one_photo(
     place, upload = service.admit(request, max_body)
     try:
         await service.receive(request, upload, max_body)
-        body = await asyncio.to_thread(read_photos, request, upload.data, options, 1, fields)
+        if is_form(request):
+            body = await asyncio.to_thread(read_photos, request, upload.data, options, 1, fields)
+        else:  # nothing to take apart: not worth a thread
+            body = read_photos(request, upload.data, options, 1, fields)
         place.confirm()
         loop = asyncio.get_running_loop()
         begin = loop.time()
