@@ -12,12 +12,22 @@
 
 #define MAX_COMPONENTS 3
 #define MAX_BLOCKS_IN_MCU 10
+#define MAX_FACTOR 4 /* of sampling */
 #define BLOCK 64
 #define TABLE_SPEC_SIZE 272 /* 16 counts of code lengths, 256 symbols (T.81 B.2.4.2) */
 #define TABLE_COUNT 8       /* DC 0-3, AC 0-3 */
 /* Readable bytes after the last bit of a cleaned scan. A block takes at most
  * 64 * (16 + 15) bits = 248 bytes and positions are checked after every block. */
 #define SCAN_PAD 512
+
+/* Where compiler and C library can choose at load time: a second copy for newer processors.
+ * Include <stdlib.h> first. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__) && defined(__x86_64__) && \
+    !defined(__SANITIZE_ADDRESS__)
+#define MORE_THAN_ONE_CPU __attribute__((target_clones("avx2", "default"), flatten))
+#else
+#define MORE_THAN_ONE_CPU
+#endif
 
 enum {
   E_OK = 0,

@@ -150,11 +150,7 @@ static void colour_row(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, i
   }
 }
 
-/* Where compiler and C library can choose at load time: a second copy for newer processors. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__) && defined(__x86_64__) && \
-    !defined(__SANITIZE_ADDRESS__)
-__attribute__((target_clones("avx2", "default"), flatten))
-#endif
+MORE_THAN_ONE_CPU
 int inverse_transform(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS][BLOCK],
                       const int16_t *const coefficients[MAX_COMPONENTS], uint8_t *rgb) {
   const size_t full = (size_t)frame->mcus_x * 8 * (size_t)frame->h_max;

@@ -1,5 +1,6 @@
 /* Discrete cosine transforms: blocks to reduced pixels, RGB to quantised blocks. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core.h"
@@ -136,39 +137,78 @@ static const float TO_YCC[3][4] = {{0.299f, 0.587f, 0.114f, -128.0f},
                                    {-0.168735892f, -0.331264108f, 0.5f, 0.0f},
                                    {0.5f, -0.418687589f, -0.081312411f, 0.0f}};
 
-static void quantise_block(float samples[8][8], float cosines[8][8], const uint16_t *quant,
-                           int16_t *out) {
-  float half[8][8];
-  for (int u = 0; u < 8; u++)
-    for (int x = 0; x < 8; x++) {
+#if defined(__GNUC__)
+typedef float float8 __attribute__((vector_size(32)));
+
+/* out = a b. Each sum runs from 0 to 7 in this order, whatever the processor. */
+static inline void product(const float a[8][8], const float b[8][8], float out[8][8]) {
+  float8 row[8];
+  memcpy(row, b, sizeof row);
+  for (int i = 0; i < 8; i++) {
+    float8 sum = {0};
+    for (int k = 0; k < 8; k++) sum += a[i][k] * row[k];
+    memcpy(out[i], &sum, sizeof sum);
+  }
+}
+#else
+static inline void product(const float a[8][8], const float b[8][8], float out[8][8]) {
+  for (int i = 0; i < 8; i++)
+    for (int j = 0; j < 8; j++) {
       float sum = 0;
-      for (int y = 0; y < 8; y++) sum += cosines[u][y] * samples[y][x];
-      half[u][x] = sum;
+      for (int k = 0; k < 8; k++) sum += a[i][k] * b[k][j];
+      out[i][j] = sum;
     }
+}
+#endif
+
+static void quantise_block(const float samples[8][8], const float cosines[8][8],
+                           const float turned[8][8], const float steps[BLOCK], int16_t *out) {
+  /* Rounds to the nearest, ties to even, any number that can come here. */
+  const float round = 12582912.0f;
+  float half[8][8], whole[8][8];
+  product(cosines, samples, half);
+  product((const float(*)[8])half, turned, whole);
   for (int k = 0; k < BLOCK; k++) {
-    int u = ZIGZAG[k] >> 3, v = ZIGZAG[k] & 7;
-    float sum = 0;
-    for (int x = 0; x < 8; x++) sum += half[u][x] * cosines[v][x];
-    long value = lrintf(sum / (float)quant[k]);
+    float value = whole[ZIGZAG[k] >> 3][ZIGZAG[k] & 7] / steps[k];
+    int rounded = (int)((value + round) - round);
     /* Beyond these an 8-bit baseline decoder need not follow (T.81 table F.1, F.2). */
-    long low = k ? -1023 : -1024;
-    out[k] = (int16_t)(value < low ? low : value > 1023 ? 1023 : value);
+    int low = k ? -1023 : -1024;
+    out[k] = (int16_t)(rounded < low ? low : rounded > 1023 ? 1023 : rounded);
   }
 }
 
+/* The samples of a block whose first pixel is at `rgb`: means of sx x sy pixels. */
+static inline void block_samples(const float to[4], const uint8_t *rgb, size_t stride, int sx,
+                                 int sy, float samples[8][8]) {
+  const float share = (float)(sx * sy);
+  float row[8 * MAX_FACTOR];
+  for (int y = 0; y < 8; y++) {
+    float sums[8] = {0};
+    for (int v = 0; v < sy; v++, rgb += stride) {
+      for (int x = 0; x < 8 * sx; x++)
+        row[x] = to[0] * rgb[3 * x] + to[1] * rgb[3 * x + 1] + to[2] * rgb[3 * x + 2] + to[3];
+      for (int u = 0; u < sx; u++)
+        for (int x = 0; x < 8; x++) sums[x] += row[x * sx + u];
+    }
+    for (int x = 0; x < 8; x++) samples[y][x] = sums[x] / share;
+  }
+}
+
+MORE_THAN_ONE_CPU
 void forward_transform(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS][BLOCK],
                        const uint8_t *rgb, const uint8_t *changed,
                        int16_t *const coefficients[MAX_COMPONENTS], uint8_t *touched) {
   const size_t width = (size_t)frame->mcus_x * 8 * (size_t)frame->h_max;
-  float cosines[8][8], samples[8][8];
+  float cosines[8][8], turned[8][8], samples[8][8], steps[BLOCK];
   for (int u = 0; u < 8; u++)
     for (int x = 0; x < 8; x++)
-      cosines[u][x] = (u ? 0.5f : C0) * cosf((float)((2 * x + 1) * u) * 3.14159265358979f / 16);
+      turned[x][u] = cosines[u][x] = (u ? 0.5f : C0) * cosf((float)((2 * x + 1) * u) * 3.14159265358979f / 16);
   memset(touched, 0, (size_t)frame->mcus_x * (size_t)frame->mcus_y);
   for (int i = 0; i < frame->components; i++) {
     const component_t *c = &frame->component[i];
     const int sx = frame->h_max / c->h, sy = frame->v_max / c->v;
     const float *to = TO_YCC[i];
+    for (int k = 0; k < BLOCK; k++) steps[k] = quant[i][k];
     for (int by = 0; by < c->blocks_h; by++)
       for (int bx = 0; bx < c->blocks_w; bx++) {
         size_t top = (size_t)by * 8 * (size_t)sy, left = (size_t)bx * 8 * (size_t)sx;
@@ -177,18 +217,9 @@ void forward_transform(const frame_t *frame, const uint16_t quant[MAX_COMPONENTS
           any = memchr(changed + (top + y) * width + left, 1, 8 * (size_t)sx) != NULL;
         if (!any) continue;
         touched[(size_t)(by / c->v) * (size_t)frame->mcus_x + (size_t)(bx / c->h)] = 1;
-        for (int y = 0; y < 8; y++)
-          for (int x = 0; x < 8; x++) {
-            float sum = 0;
-            for (int v = 0; v < sy; v++)
-              for (int u = 0; u < sx; u++) {
-                const uint8_t *p = rgb + ((top + (size_t)(y * sy + v)) * width + left +
-                                          (size_t)(x * sx + u)) * 3;
-                sum += to[0] * p[0] + to[1] * p[1] + to[2] * p[2] + to[3];
-              }
-            samples[y][x] = sum / (float)(sx * sy);
-          }
-        quantise_block(samples, cosines, quant[i],
+        block_samples(to, rgb + (top * width + left) * 3, width * 3, sx, sy, samples);
+        quantise_block((const float(*)[8])samples, (const float(*)[8])cosines,
+                       (const float(*)[8])turned, steps,
                        coefficients[i] + ((size_t)by * (size_t)c->blocks_w + (size_t)bx) * BLOCK);
       }
   }
