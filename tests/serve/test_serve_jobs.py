@@ -175,6 +175,8 @@ def test_urls_are_fetched_and_the_webhook_is_signed(site: int) -> None:
             reasons[2:6], ("not public", "redirects", "404", "larger than"), strict=True
         ):
             assert text in reason
+        missing = running.ask("GET", f"/v1/jobs/{status['id']}/photos/4")
+        assert (missing.status, missing.json["code"]) == (422, "fetch_failed")
 
         def delivered() -> bool:
             found = running.ask("GET", f"/v1/jobs/{status['id']}").json

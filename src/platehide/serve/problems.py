@@ -39,6 +39,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "bad_cover": 422,
     "bad_quads": 422,
     "bad_url": 422,
+    "fetch_failed": 422,
     "webhooks_disabled": 422,
     # what is wrong here
     "rate_limited": 429,

@@ -19,7 +19,7 @@ from platehide.serve import schemas
 from platehide.serve.intake import media_type
 from platehide.serve.jobs import Jobs, job_options
 from platehide.serve.options import hide_options, json_text, read_photos, with_fields
-from platehide.serve.problems import Problem
+from platehide.serve.problems import STATUS_OF_CODE, Problem
 from platehide.serve.routes_photos import BINARY, PROBLEM, ServiceDep, problems, safe_name
 from platehide.serve.service import Service
 
@@ -241,14 +241,10 @@ async def photo(request: Request, service: ServiceDep, job: JobId, index: Index)
         "Cache-Control": "no-store",
     }
     if data is None:
-        code = row.get("code", "corrupt")
-        known = "unsure" if row["status"] == "unsure" else code
-        raise Problem(
-            known if known != "fetch_failed" else "corrupt",
-            row.get("error", ""),
-            headers=headers,
-            extra={"photo_code": code},
-        )
+        code = "unsure" if row["status"] == "unsure" else row.get("code")
+        known = code if code in STATUS_OF_CODE else "corrupt"
+        extra = {"photo_code": row.get("code", known)}
+        raise Problem(known, row.get("error", ""), headers=headers, extra=extra)
     filename = quote(name + (suffix or ""))
     headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{filename}"
     return Response(data, 200, headers, media)

@@ -41,8 +41,19 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _group(name: str) -> dict[str, Any]:
-    return {"group": name}
+_GROUPS = {
+    "host": "listening",
+    "model": "model and output",
+    "max_body": "bounds (times in seconds)",
+    "api_keys": "who may ask",
+    "candidate": "two models at once",
+    "job_store": "asynchronous jobs",
+    "otel": "watching",
+}
+"""First setting of each group in the help, and the group's title."""
+
+_SIZES = ("max_body", "max_batch_body", "upload_memory")
+_SHARES = ("conf", "candidate_share", "rate_limit")
 
 
 class Settings(BaseSettings):
@@ -108,8 +119,7 @@ class Settings(BaseSettings):
     queue_deadline: float = Field(
         0,
         ge=0,
-        description="longest wait for a thread, then 503; 0 = 1.2 x budget, at least 1 s"
-        " before any measurement",
+        description="longest wait for a thread, then 503; 0 = 1.2 x budget, at least 1 s",
     )
     timeout: float = Field(30, gt=0, description="longest work on one photo, then 504")
     body_timeout: float = Field(60, gt=0, description="longest upload, then 408")
@@ -174,7 +184,7 @@ class Settings(BaseSettings):
     # -- watching
     otel: bool = Field(False, description="OpenTelemetry traces (OTEL_* variables apply)")
 
-    @field_validator("max_body", "max_batch_body", "upload_memory", mode="before")
+    @field_validator(*_SIZES, mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
         return parse_size(value) if isinstance(value, str) else value
@@ -207,18 +217,37 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _metavar(name: str, kind: Any) -> str:
+    if name in _SIZES:
+        return "SIZE"
+    if kind is int:
+        return "N"
+    numbers = (float, float | None)
+    return (
+        "X"
+        if name in _SHARES
+        else "SECONDS"
+        if kind in numbers
+        else name.rsplit("_", maxsplit=1)[-1].upper()
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one option for each setting; the help names default and environment variable."""
+    group = parser.add_argument_group()
     for name, info in Settings.model_fields.items():
-        default = "" if info.default is None else f" [{info.default}]"
+        if name in _GROUPS:
+            group = parser.add_argument_group(_GROUPS[name])
+        shown = f"{info.default >> 20}MiB" if name in _SIZES else info.default
+        default = "" if shown in (None, "") else f" [{shown}]"
         text = f"{info.description}{default} ({ENV_PREFIX}{name.upper()})".replace("%", "%%")
         options: dict[str, Any] = {"dest": name, "default": None, "help": text}
         choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else None
         if info.annotation is bool:
-            parser.add_argument(_option(name), action=argparse.BooleanOptionalAction, **options)
+            group.add_argument(_option(name), action=argparse.BooleanOptionalAction, **options)
             continue
-        options["metavar"] = None if choices else name.split("_")[-1].upper()
-        parser.add_argument(_option(name), choices=choices, **options)
+        options["metavar"] = None if choices else _metavar(name, info.annotation)
+        group.add_argument(_option(name), choices=choices, **options)
 
 
 def from_arguments(values: Mapping[str, Any]) -> Settings:
