@@ -25,7 +25,7 @@ HOLD = "PLATEHIDE_TEST_HOLD"
 """Variable with the name of a file: while it exists, a process stops after three photos. So a test
 can interfere in the middle of a run, however busy the machine is.
 """
-_FREE_PHOTOS, _LONGEST_HOLD_SECONDS = 3, 300.0
+_FREE_PHOTOS, _LONGEST_HOLD_SECONDS = 3, 600.0
 
 
 class MagentaDetector:

@@ -18,6 +18,9 @@ from fake_plates import HOLD, KILL_SIZE, has_magenta, make_fake, photo_bytes, pu
 from platehide.cli import batch as command
 from platehide.errors import PlateHideError, UsageError
 
+pytestmark = pytest.mark.timeout(1200)  # every wait has its own limit
+PATIENCE = 240.0
+
 
 def batch(*arguments: object, make: Any = make_fake) -> int:
     parser = argparse.ArgumentParser(prog="platehide batch")
@@ -432,20 +435,44 @@ def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+def _log(driver: subprocess.Popen[bytes]) -> str:
+    """The end of what a driver said."""
+    script = Path(str(driver.args[1]))  # type: ignore[index]
+    return script.with_suffix(".log").read_text("utf-8", "replace")[-2000:]
+
+
 def _wait(
-    condition: Callable[[], object], driver: subprocess.Popen[bytes], seconds: float = 300.0
+    condition: Callable[[], object], driver: subprocess.Popen[bytes], seconds: float = PATIENCE
 ) -> None:
     end = time.monotonic() + seconds
     while not condition():
         waited = time.monotonic() > end
         if waited or driver.poll() is not None:
             driver.kill()
-            log = Path(str(driver.args[1])).with_suffix(".log")  # type: ignore[index]
             pytest.fail(
                 f"{'waited in vain' if waited else 'the driver has ended'} "
-                f"(exit code {driver.wait()}): {log.read_text()[-2000:]}"
+                f"(exit code {driver.wait()}): {_log(driver)}"
             )
         time.sleep(0.02)
+
+
+def _end(driver: subprocess.Popen[bytes]) -> int:
+    """Its exit code, once it has ended."""
+    try:
+        return driver.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        driver.wait()
+        pytest.fail(f"the driver does not end: {_log(driver)}")
+
+
+def _running(pid: int) -> bool:
+    """False when it has ended, though nobody has taken its exit code yet."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _workers(pid: int) -> list[int]:
@@ -467,10 +494,10 @@ def test_kill_9_of_a_worker_loses_nothing(tmp_path: Path, hold: Path) -> None:
     for n in range(16):
         put(src / f"ad{n % 2}/{n}.jpg", seed=n)
     driver = _start(src, dst, "--workers", 2)
-    _wait(lambda: dst.exists() and len(outputs(dst)) >= 2, driver)
+    _wait(lambda: len(outputs(dst)) >= 2 and len(_workers(driver.pid)) == 2, driver)
     os.kill(_workers(driver.pid)[0], signal.SIGKILL)
     hold.unlink()
-    assert driver.wait(300) == 0
+    assert _end(driver) == 0, _log(driver)
     found = check_consistent(dst)
     assert len(found) == 16
     assert {row["status"] for row in found.values()} == {"hidden"}
@@ -484,14 +511,13 @@ def test_kill_9_of_the_driver_ends_the_workers_and_a_resume_finishes(
     for n in range(16):
         put(src / f"{n}.jpg", seed=n)
     driver = _start(src, dst, "--workers", 2)
-    _wait(lambda: dst.exists() and len(outputs(dst)) >= 3, driver)
+    _wait(lambda: len(outputs(dst)) >= 3 and len(_workers(driver.pid)) == 2, driver)
     workers = _workers(driver.pid)
-    assert len(workers) == 2
     driver.kill()
     driver.wait()
-    end = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < end, "the workers outlive their driver"
+    end = time.monotonic() + PATIENCE
+    while any(map(_running, workers)):
+        assert time.monotonic() < end, f"the workers outlive their driver: {_log(driver)}"
         time.sleep(0.02)
     hold.unlink()
     for name in outputs(dst):
@@ -511,10 +537,10 @@ def test_an_interrupt_is_orderly(tmp_path: Path, hold: Path) -> None:
     for n in range(20):
         put(src / f"{n}.jpg", seed=n)
     driver = _start(src, dst, "--workers", 1)
-    _wait(lambda: dst.exists() and len(outputs(dst)) >= 2, driver)
+    _wait(lambda: len(outputs(dst)) >= 2, driver)
     driver.send_signal(signal.SIGINT)
     hold.unlink()
-    assert driver.wait(300) == 130
+    assert _end(driver) == 130, _log(driver)
     before = check_consistent(dst)
     assert 2 <= len(before) < 20
     assert batch(src, dst, "--resume", "--workers", 2) == 0
@@ -544,13 +570,15 @@ def check_files_have_no_plate(dst: Path) -> int:
     return len(names)
 
 
-def test_a_vanishing_source_ends_the_run_and_a_resume_finishes(tmp_path: Path) -> None:
+def test_a_vanishing_source_ends_the_run_and_a_resume_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from full_disk import make_fake_that_moves_the_source
 
     src, dst = tmp_path / "src", tmp_path / "dst"
     for n in range(80):
         put(src / f"{n:02}.jpg", seed=n)
-    os.environ["TEST_MOVED_SOURCE"] = str(src)
+    monkeypatch.setenv("TEST_MOVED_SOURCE", str(src))
     with pytest.raises(PlateHideError, match="has vanished"):
         batch(src, dst, make=make_fake_that_moves_the_source)
     (tmp_path / "src.away").rename(src)

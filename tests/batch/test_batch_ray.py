@@ -19,10 +19,14 @@ pytest.importorskip("ray.data", reason="needs the extra 'batch'")
 
 from fake_plates import SLOW_SIZE, has_magenta, put
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PLATEHIDE_TEST_RAY") != "1",
-    reason="starts a Ray cluster, which takes minutes; PLATEHIDE_TEST_RAY=1 runs it",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        os.environ.get("PLATEHIDE_TEST_RAY") != "1",
+        reason="starts a Ray cluster, which takes minutes; PLATEHIDE_TEST_RAY=1 runs it",
+    ),
+    pytest.mark.timeout(2400),  # every wait has its own limit
+]
+PATIENCE = 300.0
 
 HERE = Path(__file__).parents[1]  # where fake_plates lies
 DRIVER = (
@@ -71,9 +75,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        while head.poll() is None and b"Ray runtime started" not in log.read_bytes():
+        end = time.monotonic() + PATIENCE
+        while not (started := b"Ray runtime started" in log.read_bytes()):
+            if head.poll() is not None or time.monotonic() > end:
+                break
             time.sleep(0.2)
-        if head.poll() is None:
+        if started and head.poll() is None:
             break
         _end_group(head)
     else:
@@ -101,19 +108,35 @@ def _end_group(head: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def drive(folder: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
+def drive(folder: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[bytes]:
     script = folder / "drive.py"
     script.write_text(DRIVER)
-    return subprocess.Popen(
-        [
-            *(sys.executable, str(script), str(folder / "src"), str(folder / "dst")),
-            *("--engine", "ray", "--workers", "2", "--contact-sheet", "", "-q", *options),
-        ],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with (folder / "drive.log").open("ab") as log:  # a pipe that nobody reads would block it
+        return subprocess.Popen(
+            [
+                *(sys.executable, str(script), str(folder / "src"), str(folder / "dst")),
+                *("--engine", "ray", "--workers", "2", "--contact-sheet", "", "-q", *options),
+            ],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def said(folder: Path) -> str:
+    """The end of what the drivers said."""
+    return (folder / "drive.log").read_text("utf-8", "replace")[-3000:]
+
+
+def wait_for_outputs(folder: Path, count: int, driver: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + PATIENCE
+    while len(outputs(folder)) < count:
+        if driver.poll() is not None or time.monotonic() > end:
+            driver.kill()
+            pytest.fail(
+                f"{len(outputs(folder))} outputs, exit code {driver.wait()}: {said(folder)}"
+            )
+        time.sleep(0.05)
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
@@ -150,22 +173,21 @@ def test_an_archive_an_actor_and_a_driver_that_are_killed(
     (tmp_path / "src/bad.jpg").write_bytes(b"no photo")
 
     driver = drive(tmp_path, cluster)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "dst").exists() or len(outputs(tmp_path)) < 4:
-        assert driver.poll() is None, driver.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_outputs(tmp_path, 4, driver)
     driver.kill()
-    driver.communicate()
+    driver.wait()
 
     driver = drive(tmp_path, cluster, "--resume")
-    before = len(outputs(tmp_path))
-    while len(outputs(tmp_path)) <= before and driver.poll() is None:
-        time.sleep(0.05)
-    assert kill_an_actor()
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 1, said
-    assert "49 photos: 48 hidden" in said
+    wait_for_outputs(tmp_path, len(outputs(tmp_path)) + 1, driver)
+    assert kill_an_actor(), said(tmp_path)
+    try:
+        code = driver.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        driver.wait()
+        pytest.fail(f"the driver does not end: {said(tmp_path)}")
+    assert code == 1, said(tmp_path)
+    assert "49 photos: 48 hidden" in said(tmp_path)
     found = rows(tmp_path)
     assert len(found) == 49
     assert found["bad.jpg"]["code"] == "not_an_image"

@@ -75,7 +75,7 @@ def test_floors_have_only_ever_risen() -> None:
 
     def show(*arguments: str) -> str:
         done = subprocess.run(
-            [git, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            [git, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
         )
         return done.stdout if done.returncode == 0 else ""
 

@@ -78,13 +78,14 @@ def test_other_weights_are_refused(copy: Path, mirror: tuple[str, Path]) -> None
         complete(copy, mirror[0])
 
 
+@pytest.mark.timeout(1200)
 def test_bootstrap_checks_the_weights() -> None:
     pytest.importorskip("ipykernel", reason="needs ipykernel (extra dev)")
     if not (ROOT / ".venv" / "bin" / "python").exists():
         pytest.skip("not the checkout's own environment")
     ran = subprocess.run(
         [str(ROOT / "scripts" / "bootstrap"), "--no-open"],
-        capture_output=True, text=True, timeout=280, check=False,
+        capture_output=True, text=True, timeout=1100, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert "have the spec's sha256" in ran.stdout
