@@ -15,7 +15,7 @@ from platehide.detection import Findings
 from platehide.errors import WeightsError
 from platehide.looks import Look, belongs, plan_looks, tiles
 from platehide.model_spec import ModelSpec
-from platehide.pixels import Closeup, PixelSource
+from platehide.pixels import Closeup, Explained, PixelSource
 from platehide.postprocess import merge_group, sigmoid, suppress, tidy_quad, top_candidates
 from platehide.preprocess import fit_long_side, stretch
 from platehide.refine import refine_quads
@@ -165,7 +165,7 @@ class OnnxDetector:
 
     def _dense(self, source: PixelSource) -> list[Candidate]:
         width, height = source.size_wh
-        known = source.known if isinstance(source, Closeup) else None
+        known = source.known if isinstance(source, Closeup | Explained) else None
         looks = self._looks(source)
         # One reduced picture serves all looks: for a JPEG, each one asked for is a decode.
         view = source.overview(looks[0].long_side)

@@ -79,6 +79,31 @@ class Closeup(ArrayPixels):
 
 
 @dataclass(frozen=True)
+class Explained:
+    """A picture in which some places are accounted for.
+
+    Attributes:
+        known: as in :class:`Closeup`.
+    """
+
+    source: PixelSource
+    known: Callable[[FloatArray], bool]
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in px."""
+        return self.source.size_wh
+
+    def overview(self, long_side: int) -> ImageArray:
+        """See ``PixelSource``."""
+        return self.source.overview(long_side)
+
+    def region(self, box: Box) -> ImageArray:
+        """See ``PixelSource``."""
+        return self.source.region(box)
+
+
+@dataclass(frozen=True)
 class Patch:
     """New pixels for a part of a picture, in displayed pixels.
 

@@ -41,7 +41,7 @@ from platehide.geometry import (
     signed_area,
 )
 from platehide.image_io import DEFAULT_MAX_PIXELS
-from platehide.pixels import Box, Closeup, PixelSource
+from platehide.pixels import Box, Closeup, Explained, PixelSource
 from platehide.types import Detection, FloatArray, ImageArray
 
 VerifyMode = Literal["full", "fast", "off"]
@@ -252,7 +252,9 @@ def _search_frames(
 ) -> list[PlateLeft]:
     left: list[PlateLeft] = []
     for index, frame in enumerate(frames):
-        found = detector.detect(frame, conf)
+        covered = _covered(covers, worn, index)
+        known = functools.partial(explained, covered=covered, loose_share=_LOOSE_AT_A_GLANCE)
+        found = detector.detect(Explained(frame, known), conf)
         left += _unexplained(found.plates, covers, worn, index, certain=True)
         left += _unexplained(found.doubtful, covers, worn, index, certain=False)
     return left
@@ -272,8 +274,7 @@ def _search_crops(
         frame = frames[frame_index]
         touching: list[PlateLeft] = []
         apart = False
-        covered = [item.covered.painted for item in covers if item.frame == frame_index]
-        covered += [quad for at, quad in worn if at == frame_index]
+        covered = _covered(covers, worn, frame_index)
 
         def known(
             corner: tuple[int, int], quad: FloatArray, covered: list[FloatArray] = covered
@@ -295,9 +296,17 @@ def _search_crops(
                         apart = True
         left += touching
         if apart:
-            whole = detector.detect(frame, conf)
+            everywhere = functools.partial(known, (0, 0))
+            whole = detector.detect(Explained(frame, everywhere), conf)
             left += _unexplained(whole.plates, covers, worn, frame_index, certain=True)
     return left
+
+
+def _covered(
+    covers: Sequence[CoveredPlate], worn: Sequence[tuple[int, FloatArray]], frame: int
+) -> list[FloatArray]:
+    painted = [item.covered.painted for item in covers if item.frame == frame]
+    return painted + [quad for at, quad in worn if at == frame]
 
 
 def crop_box(painted: FloatArray, size_wh: tuple[int, int]) -> Box:
