@@ -156,6 +156,20 @@ def test_no_such_file_is_usage(
     assert name in capsys.readouterr().err
 
 
+def test_the_folder_of_the_report_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(write(tmp_path / "e.csv", EXPOSURES)), str(write(tmp_path / "o.csv", OUTCOMES))]
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    out = tmp_path / "reports" / "today"
+    asked = ["experiment", "analyze", *files, "--config", str(config), "--out"]
+    assert main([*asked, str(out)]) == 3  # too few sellers for a verdict
+    assert {p.name for p in out.iterdir()} == {"e.report.html", "e.verdict.json"}
+    assert main([*asked, str(config)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
 def test_no_exposure_of_this_experiment(tmp_path: Path) -> None:
     rows = [r | {"experiment": "other"} for r in EXPOSURES]
     tables = [read_table(write(tmp_path / n, r)) for n, r in (("e.csv", rows), ("o.csv", OUTCOMES))]

@@ -172,6 +172,8 @@ def test_a_killed_worker_loses_only_its_own_requests_and_comes_back() -> None:
         assert served <= total <= served + 4
         assert running.metric("platehide_processes") == 2
         assert running.metric("platehide_ready") == 2
+        # its successor took no request before it could answer
+        assert running.metric("platehide_rejections_total", reason="not_ready") == 0
 
 
 def test_metrics_are_sums_over_the_workers() -> None:

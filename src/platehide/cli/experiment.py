@@ -83,7 +83,7 @@ def _analyze_arguments(p: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         default=Path(),
-        help="folder for NAME.report.html and NAME.verdict.json (default: this one)",
+        help="folder for NAME.report.html and NAME.verdict.json; made if needed (default: here)",
     )
     p.add_argument("--json", action="store_true", help="print the verdict as JSON")
     p.add_argument("--no-report", action="store_true", help="write no files, only print")
@@ -262,8 +262,11 @@ def _run_analyze(args: argparse.Namespace) -> int:
 
     config = load_config(args.config)
     now = datetime.now(UTC) if args.now is None else as_utc(args.now, "--now")
-    if not args.out.is_dir():
-        raise UsageError(f"--out {args.out}: no such folder")
+    if not args.no_report:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {args.out}: {error.strerror}") from None
     data = prepare(read_table(args.exposures), read_table(args.outcomes), config)
     files = (args.exposures, args.outcomes, args.config)
     analysis = analyze(data, config, now=now, inputs={str(f): _sha256(f) for f in files})

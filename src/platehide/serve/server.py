@@ -239,13 +239,18 @@ def run_server(
     *,
     job_store: str,
     bucket_file: Path | None = None,
+    listen_when_ready: bool = False,
 ) -> int:
-    """Serve on ``listener`` until a signal; return the exit code (0, or 3: no model)."""
+    """Serve on ``listener`` until a signal; return the exit code (0, or 3: no model).
+
+    ``listen_when_ready``: take no connection before the model is loaded, as others serve.
+    """
     configure_logging(settings.log_level)
     raise_file_limit()
     cv2.setNumThreads(1)  # the pool's threads are the parallelism
     jobs = Jobs(settings, JobStore(job_store))
     service = Service(settings, source, bucket_file=bucket_file, jobs=jobs)
+    service.listen_when_ready = listen_when_ready
     edge = wrap(create_app(service))
     config = _Config(
         edge,

@@ -63,6 +63,7 @@ class Service:
         self.pool: Pool
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
+        self.listen_when_ready = False
         self._loading: asyncio.Task[None] | None = None
 
     @property
@@ -71,9 +72,14 @@ class Service:
         return self.settings.queue_deadline or max(1.0, 1.2 * self.settings.budget)
 
     async def start(self) -> None:
-        """Start the threads and load the model in the background; ``ready`` follows."""
+        """Start the threads and load the model in the background; ``ready`` follows.
+
+        With ``listen_when_ready`` it has been loaded on return, before any connection is taken.
+        """
         self.pool = Pool(self.telemetry, self.gate, self.settings.thread_count)
         self._loading = asyncio.create_task(self._load())
+        if self.listen_when_ready:
+            await asyncio.wait({self._loading})
 
     async def _load(self) -> None:
         try:

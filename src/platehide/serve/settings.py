@@ -222,14 +222,9 @@ def _metavar(name: str, kind: Any) -> str:
         return "SIZE"
     if kind is int:
         return "N"
-    numbers = (float, float | None)
-    return (
-        "X"
-        if name in _SHARES
-        else "SECONDS"
-        if kind in numbers
-        else name.rsplit("_", maxsplit=1)[-1].upper()
-    )
+    if kind in (float, float | None):
+        return "X" if name in _SHARES else "SECONDS"
+    return name.rpartition("_")[2].upper()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -126,6 +126,7 @@ class _Supervisor:
         self._metrics.mkdir()
         self._spawn = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
+        self._starting = True
         self._stopping = 0
         self._early_deaths = 0
         self._began = time.monotonic()
@@ -142,6 +143,7 @@ class _Supervisor:
                 signal.signal(number, self._on_signal)
             for _ in range(self._settings.workers):
                 self._start()
+            self._starting = False
             code = 0
             while not code and not self._stopping:
                 self._wait(IDLE_SECONDS)
@@ -171,9 +173,11 @@ class _Supervisor:
         self._stopping += 1
 
     def _start(self) -> None:
+        # one that replaces another takes no connection before it can answer: the others do
+        others = bool(self._workers) and not self._starting
         process = self._spawn.Process(
             target=_work,
-            args=(self._settings, self._source, self._listener, self._store, self._buckets),
+            args=(self._settings, self._source, self._listener, self._store, self._buckets, others),
         )
         process.start()
         self._workers.append(_Worker(process))
@@ -241,12 +245,20 @@ def _work(
     listener: socket.socket,
     store: str,
     buckets: Path,
+    listen_when_ready: bool,
 ) -> None:
     """Body of a worker process."""
     from platehide.serve.server import run_server
 
     try:
-        code = run_server(settings, source, listener, job_store=store, bucket_file=buckets)
+        code = run_server(
+            settings,
+            source,
+            listener,
+            job_store=store,
+            bucket_file=buckets,
+            listen_when_ready=listen_when_ready,
+        )
     except PlateHideError as error:
         event("start_failed", logging.CRITICAL, error=str(error))
         code = 3
