@@ -18,7 +18,7 @@ from platehide.cli import main
 from platehide.crowd.interchange import Annotation, FormatName, write
 from platehide.types import as_quad
 
-WAIT_SECONDS = 120
+WAIT_SECONDS = 240
 
 
 def annotation(number: int, *, shift: float = 0.0, **more: Any) -> Annotation:

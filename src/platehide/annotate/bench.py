@@ -7,6 +7,7 @@ written under another task or worker is found by comparing what was acknowledged
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import random
@@ -56,6 +57,11 @@ class Annotator:
     sent: list[Sent] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def acknowledged(self) -> int:
+        """Answers known to be saved."""
+        return sum(s.acknowledged for s in self.sent)
 
 
 @dataclass(frozen=True)
@@ -152,10 +158,30 @@ def _quad(number: int) -> list[list[float]]:
     return [[round(x, 2), round(y, 2)], [360.0, 226.0], [359.0, 262.0], [199.0, 256.0]]
 
 
+@dataclass(frozen=True)
+class _Pace:
+    """How annotators work.
+
+    Attributes:
+        end: monotonic time to stop at, once ``least`` answers of everybody's are saved.
+        patience: seconds after ``end`` in which requests are still repeated.
+    """
+
+    end: float
+    think: float
+    least: int = 0
+    patience: float = 30.0
+
+    def goes_on(self, who: Annotator) -> bool:
+        now = time.monotonic()
+        return now < self.end or (who.acknowledged < self.least and now < self.end + self.patience)
+
+
 async def _work(
-    client: httpx.AsyncClient, who: Annotator, project: str, number: int, end: float, think: float
+    client: httpx.AsyncClient, who: Annotator, project: str, number: int, pace: _Pace
 ) -> None:
     rng = random.Random(number)
+    think = pace.think
     headers = {"Authorization": f"Bearer {who.token}"}
 
     async def call(method: str, path: str, body: Any = None) -> httpx.Response | None:
@@ -170,14 +196,14 @@ async def _work(
                 who.errors[str(reply.status_code)] += 1
             except httpx.HTTPError as error:
                 who.errors[type(error).__name__] += 1
-            if time.monotonic() > end + 30:
+            if time.monotonic() > pace.end + pace.patience:
                 return None
             await asyncio.sleep(rng.uniform(0.2, 0.8))
 
     await asyncio.sleep(rng.uniform(0, think))
     desk: dict[str, Any] = {}
     count = 0
-    while time.monotonic() < end:
+    while pace.goes_on(who):
         if not desk.get("tasks"):
             reply = await call("POST", f"/api/work/projects/{project}/desk")
             desk = reply.json() if reply is not None and reply.is_success else {}
@@ -240,7 +266,7 @@ def audit(context: Context, project: str, people: list[Annotator]) -> Audit:
     looks = Counter((r.photo_id, r.worker_id) for r in held)
     shared = sum(n - 1 for n in slots.values()) + sum(n - 1 for n in looks.values())
     return Audit(
-        acknowledged=sum(s.acknowledged for _, s in sent.values()),
+        acknowledged=sum(p.acknowledged for p in people),
         logged=len(logged),
         lost=lost,
         doubled=doubled,
@@ -250,32 +276,48 @@ def audit(context: Context, project: str, people: list[Annotator]) -> Audit:
     )
 
 
+def free_port() -> int:
+    """A port that is free now, below those that the kernel gives to outgoing connections: one of
+    those may be taken again before the server has bound it.
+    """
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
+
+
 class ServerProcess:
     """``platehide annotate serve`` as a process of its own."""
 
     def __init__(self, database: str, data: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.command = [sys.executable, "-m", "platehide", "annotate", "serve"]
         self.command += ["--db", database, "--data", str(data), "--port", str(self.port)]
         self.command += ["--rate", "1000", "--address-rate", "100000"]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout_seconds: float = 90.0) -> None:
-        """Start and wait until it answers."""
+    def start(self, timeout_seconds: float = 240.0) -> None:
+        """Start and wait until it answers.
+
+        Raises:
+            RuntimeError: it did not; with the end of what it said.
+        """
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, env=environment)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
         end = time.monotonic() + timeout_seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and self.process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/health", timeout=2.0).is_success:
+                if httpx.get(f"{self.url}/health", timeout=10.0).is_success:
                     return
             except httpx.HTTPError:
                 time.sleep(0.1)
         self.stop()
-        raise RuntimeError("the server did not start")
+        said = self.log.read_text("utf-8", "replace")[-2000:]
+        raise RuntimeError(f"the server did not start (exit code {self.process.poll()}): {said}")
 
     def kill(self) -> None:
         """Kill -9."""
@@ -294,23 +336,27 @@ class ServerProcess:
 
 
 async def _load(
-    server: ServerProcess,
-    project: str,
-    people: list[Annotator],
-    seconds: float,
-    think: float,
-    kill: bool,
+    server: ServerProcess, project: str, people: list[Annotator], pace: _Pace, kill_at: float | None
 ) -> None:
     limits = httpx.Limits(max_connections=len(people) + 10, max_keepalive_connections=len(people))
     async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=30.0) as client:
-        end = time.monotonic() + seconds
         tasks = [
-            asyncio.create_task(_work(client, who, project, number, end, think))
+            asyncio.create_task(_work(client, who, project, number, pace))
             for number, who in enumerate(people)
         ]
-        if kill:
-            await asyncio.sleep(seconds / 2)
+        if kill_at is not None:
+            last = pace.end + pace.patience
+            while time.monotonic() < last and (
+                time.monotonic() < kill_at
+                or sum(p.acknowledged for p in people) < pace.least * len(people) // 2
+            ):
+                await asyncio.sleep(0.02)
             server.kill()
+            # Down until somebody notices, however slow this machine is at the moment.
+            while time.monotonic() < last and not (
+                any(p.errors for p in people) or all(task.done() for task in tasks)
+            ):
+                await asyncio.sleep(0.02)
             await asyncio.to_thread(server.start)
         await asyncio.gather(*tasks)
 
@@ -323,17 +369,28 @@ def load_and_audit(
     kill: bool,
     database: str = "",
     think: float = _THINK_SECONDS,
+    least: int = 0,
+    patience: float = 30.0,
 ) -> tuple[Audit, list[Annotator]]:
-    """Load a fresh server and audit it afterwards."""
+    """Load a fresh server and audit it afterwards.
+
+    Args:
+        kill: kill -9 half-way, and start again.
+        least: everybody goes on until so many of their answers are saved, ``patience`` seconds
+            after ``seconds`` at most; half of these are saved before the kill.
+    """
     url = database or f"sqlite:///{folder / 'bench.sqlite3'}"
     context = build_context(url, folder)
-    photos = int(annotators * max(20.0, seconds / think) * 0.9) + 50
+    photos = int(annotators * max(20.0, seconds / think, least) * 0.9) + 50
     project, people = prepare(context, annotators, photos)
     context.db.close()
     server = ServerProcess(url, folder)
     server.start()
     try:
-        asyncio.run(_load(server, project, people, seconds, think, kill))
+        start = time.monotonic()
+        pace = _Pace(start + seconds, think, least, patience)
+        kill_at = start + seconds / 2 if kill else None
+        asyncio.run(_load(server, project, people, pace, kill_at))
     finally:
         server.stop()
     after = build_context(url, folder)

@@ -71,8 +71,12 @@ def read_upload(
     """
     with tempfile.TemporaryDirectory(prefix="platehide-import-") as folder:
         # What the messages call the file; nothing of the caller's name but its letters.
-        stem = "".join(c for c in PurePosixPath(name).stem if c.isalnum() or c in "-_ ")[:60]
-        path = Path(folder) / f"{stem or form}{FORMATS[form].suffix}"
+        given = PurePosixPath(name)
+        stem = "".join(c for c in given.stem if c.isalnum() or c in "-_ ")[:60]
+        ending = "".join(c for c in given.suffix if c.isalnum())[:10]
+        path = Path(folder) / (stem or form)
+        if form != "yolo-pose":
+            path = path.with_name(f"{path.name}.{ending}" if ending else path.name)
         if form == "yolo-pose":
             _unpack(data, path)
             inner = [p for p in path.iterdir() if p.is_dir()]

@@ -16,9 +16,11 @@ const TABS = [
   ["export", "Export", exportTab],
 ];
 let timer = 0;
+let wanted = 0; // a page that was asked for later wins, whichever comes first
 
-async function list() {
+async function list(current) {
   const projects = await api("GET", "/api/projects");
+  if (!current()) return;
   document.title = "Projects";
   fill($("main"), h("div", { class: "row spread" }, h("h1", {}, "Projects"), h("a", { class: "button primary", href: "#/new" }, "New project")),
     projects.length ? null : h("p", { class: "notice" }, "No project yet. Create one, add photos, start it, and send annotators a link."),
@@ -53,8 +55,9 @@ function create() {
   name.focus();
 }
 
-async function project(slug, tab) {
+async function project(slug, tab, current) {
   const row = await api("GET", `/api/projects/${encodeURIComponent(slug)}`);
+  if (!current()) return;
   document.title = row.name;
   const body = h("div", { id: "tab" }, h("p", { class: "soft" }, "Loading…"));
   const again = () => route();
@@ -80,6 +83,7 @@ async function project(slug, tab) {
   const found = TABS.find(([key]) => key === tab) || TABS[0];
   const live = async () => {
     await found[2](row, body, again);
+    if (!current()) return;
     clearTimeout(timer);
     if (found[0] === "overview") timer = setTimeout(() => { if (!document.hidden && body.isConnected) live().catch(() => {}); }, 5000);
   };
@@ -88,13 +92,15 @@ async function project(slug, tab) {
 
 async function route() {
   clearTimeout(timer);
+  const mine = (wanted += 1);
+  const current = () => mine === wanted;
   const [slug, tab] = location.hash.replace(/^#\/?/, "").split("/");
   try {
-    if (!slug) await list();
+    if (!slug) await list(current);
     else if (slug === "new") create();
-    else await project(decodeURIComponent(slug), tab || "overview");
+    else await project(decodeURIComponent(slug), tab || "overview", current);
   } catch (error) {
-    fill($("main"), h("p", { class: "notice bad" }, error.message), h("p", {}, h("a", { href: "#/" }, "All projects")));
+    if (current()) fill($("main"), h("p", { class: "notice bad" }, error.message), h("p", {}, h("a", { href: "#/" }, "All projects")));
   }
 }
 

@@ -6,7 +6,8 @@ import { drawPlates } from "./drawing.js";
 import { decide, sideBySide } from "./reviewing.js";
 
 function note(text, kind = "bad") {
-  fill(document.getElementById("note"), text ? h("p", { class: `notice ${kind}`, role: "alert" }, text) : null);
+  const place = document.getElementById("note");
+  if (place) fill(place, text ? h("p", { class: `notice ${kind}`, role: "alert" }, text) : null);
 }
 
 async function follow(project, job, show) {
@@ -46,8 +47,8 @@ export async function photosTab(project, body, again) {
         refused.push(error.message);
       }
     }
-    again();
-    setTimeout(() => note(`${added} added, ${chosen.length - added - refused.length} known already. ${refused.slice(0, 5).join(" · ")}`, refused.length ? "bad" : "good"), 300);
+    await again(); // drawn anew first, or the words would go with the old page
+    note(`${added} added, ${chosen.length - added - refused.length} known already. ${refused.slice(0, 5).join(" · ")}`, refused.length ? "bad" : "good");
   }
 
   async function run(path, payload, words) {
@@ -55,11 +56,11 @@ export async function photosTab(project, body, again) {
       const job = await api("POST", `/api/projects/${project.id}/${path}`, payload);
       const done = await follow(project, job, () => { progress.textContent = words; });
       const r = done.result;
-      again();
       const text = done.state === "failed" ? r.error
         : path !== "rank" ? `${r.added} added, ${r.known} known already, ${r.refused.length} refused. ${r.refused.slice(0, 5).map((x) => x.reason).join(" · ")}`
           : `${r.ranked} photos ordered by ${r.model}, ${r.proposed} with a suggestion.`;
-      setTimeout(() => note(text, done.state === "failed" ? "bad" : "good"), 300);
+      await again();
+      note(text, done.state === "failed" ? "bad" : "good");
     } catch (error) {
       progress.textContent = "";
       note(error.message);
@@ -89,8 +90,8 @@ export async function photosTab(project, body, again) {
         h("button", { type: "button", onclick: async () => {
           try {
             const r = await api("POST", `/api/projects/${project.id}/controls`, { share: 0.1 });
-            again();
-            setTimeout(() => note(`${r.turned} photos became control tasks.`, "good"), 300);
+            await again();
+            note(`${r.turned} photos became control tasks.`, "good");
           } catch (error) { note(error.message); }
         } }, "Turn a tenth"))),
     progress,

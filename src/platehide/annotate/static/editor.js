@@ -493,6 +493,7 @@ export class Editor {
       this.press = setTimeout(() => {
         if (this.action && this.action.kind === "tap") {
           this.action = { kind: "aim", last: this.action.last, touch: true };
+          this.options.say("Slide to the corner, then let go.");
           this.draw();
         }
       }, LONG_PRESS_MS);
@@ -570,7 +571,7 @@ export class Editor {
       return;
     }
     this.action = null;
-    if (act.kind === "drag" && act.moved) this.options.say("");
+    if ((act.kind === "drag" && act.moved) || act.kind === "aim") this.options.say("");
     // On a tiny plate the next corner lies within reach of the last: a click there is a corner.
     const near = act.kind === "drag" && !act.moved && this.draft.length > 0;
     if (finished && (act.kind === "tap" || act.kind === "aim" || near)) {
@@ -648,7 +649,8 @@ export class Editor {
     if (this.draft.length) {
       const q = this.draft.map(place);
       const tip = this.aimPoint();
-      const path = tip && handles ? [...q, tip] : q;
+      const open = tip && handles ? [...q, tip] : q;
+      const path = open.length === 4 ? orderCorners(open) : open; // whatever order they came in
       this.outline(path, "#fbbf24", this.draft.length === 3);
       if (handles) q.forEach((p, corner) => this.handle(p, -1, corner, this.draft));
     }
