@@ -100,10 +100,11 @@ def rectify(
         ax, ay = max(0, int(low[0])), max(0, int(low[1]))
         bx, by = min(image.shape[1], int(high[0])), min(image.shape[0], int(high[1]))
         if bx - ax >= shrink and by - ay >= shrink:
-            region = image[ay:by, ax:bx]
+            # Whole multiples: a fractional average takes several times as long.
             new_wh = ((bx - ax) // shrink, (by - ay) // shrink)
+            region = image[ay : ay + new_wh[1] * shrink, ax : ax + new_wh[0] * shrink]
             source = resize_pixels(region, new_wh)
-            sx, sy = new_wh[0] / (bx - ax), new_wh[1] / (by - ay)
+            sx, sy = 1 / shrink, 1 / shrink
             back = np.array(
                 [[1 / sx, 0, ax + 0.5 / sx - 0.5], [0, 1 / sy, ay + 0.5 / sy - 0.5], [0, 0, 1.0]]
             )
