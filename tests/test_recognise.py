@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from platehide.cover import CoverOptions, cover_plate, load_cover
+from platehide.cover import Cover, CoverOptions, cover_plate, load_cover
 from platehide.pixels import ArrayPixels, apply_patches
 from platehide.recognise import likenesses, worn_cover
 from platehide.types import ImageArray
@@ -28,8 +28,10 @@ def photo() -> ImageArray:
     return rgb
 
 
-def covered(rgb: ImageArray, options: CoverOptions, quality: int) -> ArrayPixels:
-    patch = cover_plate(ArrayPixels(rgb), QUAD, COVER, options).patch
+def covered(
+    rgb: ImageArray, options: CoverOptions, quality: int, cover: Cover = COVER
+) -> ArrayPixels:
+    patch = cover_plate(ArrayPixels(rgb), QUAD, cover, options).patch
     jpeg = simplejpeg.encode_jpeg(apply_patches(rgb, (patch,)), quality, colorsubsampling="420")
     return ArrayPixels(simplejpeg.decode_jpeg(jpeg))
 
@@ -75,6 +77,33 @@ def test_another_design_is_not_this_cover() -> None:
     rgb = photo()
     drawn = apply_patches(rgb, (cover_plate(ArrayPixels(rgb), QUAD, other, CoverOptions()).patch,))
     assert worn_cover(ArrayPixels(drawn), QUAD, COVER, CoverOptions()) is None
+
+
+@pytest.mark.parametrize("contrast", [12, 20, 30])
+@pytest.mark.parametrize("ground", [110, 170, 215])
+def test_faded_letters_are_no_plain_cover(ground: int, contrast: int) -> None:
+    """Pale letters on a plate nearly as pale can be read all the same."""
+    options = CoverOptions(style="solid")
+    rgb = photo()
+    rgb[132:158, 110:210] = ground
+    assert worn_cover(ArrayPixels(rgb), QUAD, COVER, options) is not None  # quite empty
+    for x in range(118, 204, 12):
+        rgb[137:153, x : x + 5] = ground - contrast
+        rgb[142:147, x + 5 : x + 8] = ground - contrast
+    assert worn_cover(ArrayPixels(rgb), QUAD, COVER, options) is None
+    pale = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(rgb, 85, colorsubsampling="420"))
+    assert worn_cover(ArrayPixels(pale), QUAD, COVER, options) is None
+
+
+def test_a_cover_of_one_strong_colour_is_recognised() -> None:
+    """Yellow has hardly any blue, so what blue there is says nothing of the light."""
+    svg = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 470 110">
+      <rect width="470" height="110" fill="#f4d000"/><path d="M30 85 80 25l50 60z"/>
+      <path d="M160 30h270v18H160zm0 34h180v18H160z" fill="#b00"/></svg>"""
+    yellow = load_cover(svg.encode())
+    again = covered(photo(), CoverOptions(), 85, yellow)
+    assert worn_cover(again, QUAD, yellow, CoverOptions()) is not None
+    assert worn_cover(ArrayPixels(photo()), QUAD, yellow, CoverOptions()) is None
 
 
 def test_blur_is_never_recognised() -> None:

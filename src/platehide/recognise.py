@@ -46,6 +46,7 @@ _LEAST_CONTRAST = 0.5 * float(np.sqrt(3 * GLANCE_W * GLANCE_H))
 _MOST_LOOKS = 4
 _ITERATIONS = 40
 _FLAT = 5.0  # grey levels
+_FAINT = 0.25  # of the strongest colour: what is as dark tells nothing of the light's colour
 _STRETCHED = 1.45  # how far the shape may be off
 _ABOUT = 1.5  # how far the size of a cover that is guessed from a part of it may be off
 _LEAST_PX = 3.0
@@ -315,17 +316,19 @@ def _likeness(
     gains = np.empty(3)
     for c in range(3):
         terms = light * drawn[:, c : c + 1]
-        square = (terms.T @ terms).astype(np.float64)
+        square = (terms.T @ terms).astype(np.float64) + np.eye(3)  # a colour may be missing
         factors = np.linalg.solve(square + 1e-3 * np.trace(square) * _RIDGE, terms.T @ shown[:, c])
         gains[c] = factors[0]
         fit[:, c] = terms @ factors.astype(np.float32)
-    if gains.min() <= 0.02:
+    strength = drawn.mean(axis=0)
+    told = gains[strength >= _FAINT * strength.max()]
+    if told.min() <= 0.02:
         return None
     a, b = fit - fit.mean(axis=0), shown - shown.mean(axis=0)
     spread = float(np.sqrt(np.mean(a * a)))
     length = float(np.sqrt(np.mean(a * a) * np.mean(b * b)))
     error = np.abs(fit - shown).mean(axis=1)
-    cast = float(np.abs(np.log(gains / gains.mean())).max())
+    cast = float(np.abs(np.log(told / told.mean())).max())
     rx, ry, rw, rh = inner_rect()
     corners = transform_points(warp, _UNIT * (rw, rh) + (rx - 0.5, ry - 0.5))
     quad = transform_points(guess.to_picture, (corners - (rx - 0.5, ry - 0.5)) / (rw, rh))
@@ -333,12 +336,47 @@ def _likeness(
         level, middle = float(fit.mean()), np.abs(v) < 0.28 / (1 + 2 * MARGIN)
         off = np.sort(error[middle])
         plain = off.mean() < 2.0 + 0.025 * level and off[-8] < 5.0 + 0.1 * level
+        plain = plain and _nothing_written(np.asarray(moved), level)
         return Likeness(1.0 if plain else 0.0, 0.0, cast, quad)
     if length < 1e-3:
         return None
     eighth = ((x - x.min()) * 8 // (int(np.ptp(x)) + 1)).astype(np.intp)
     worst = float((np.bincount(eighth, error, 8) / np.bincount(eighth, minlength=8)).max())
     return Likeness(float(np.mean(a * b)) / length, worst / spread, cast, quad)
+
+
+def _nothing_written(flat: FloatPicture, level: float) -> bool:
+    """True where a cover that lies on the canvas, of brightness ``level``, is as even as one that
+    was drawn: faded letters are not. Noise is averaged out over about the width of a stroke; how
+    light falls on a plate may take away a plane and a bend across.
+    """
+    core = flat[_core()]
+    h, w = core.shape[:2]
+    pixels = core.reshape(h * w, 3)
+    terms, inverse = _even_light(w, h)
+    off = pixels - terms @ (inverse @ pixels)
+    strokes = cv2.blur(np.ascontiguousarray(off.reshape(h, w, 3), np.float32), (_STROKE, _STROKE))
+    uneven = float(np.sqrt(np.mean(np.square(strokes))))
+    return uneven < 0.8 + 0.004 * level and float(np.abs(strokes).max()) < 3.0 + 0.018 * level
+
+
+_STROKE = 7  # px of the canvas
+
+
+@functools.cache
+def _core() -> tuple[slice, slice]:
+    """The cover on the canvas without its frame."""
+    x, y, w, h = inner_rect()
+    dx, dy = round(0.06 * w), round(0.16 * h)
+    return slice(y + dy, y + h - dy), slice(x + dx, x + w - dx)
+
+
+@functools.cache
+def _even_light(w: int, h: int) -> tuple[FloatPicture, FloatPicture]:
+    """How light may fall, one row a pixel, and the way back from pixels to its numbers."""
+    v, u = (a.ravel() / n - 0.5 for a, n in zip(np.mgrid[0:h, 0:w], (h, w), strict=True))
+    terms = np.stack([np.ones(h * w), u, v, u * u], axis=1)
+    return terms.astype(np.float32), np.linalg.pinv(terms).astype(np.float32)
 
 
 _RIDGE = np.diag([0.0, 1.0, 1.0])  # a steep fall of light must be worth it
