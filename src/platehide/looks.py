@@ -21,6 +21,9 @@ SAME_LOOK_PX = 1600
 """Up to here one look is enough: a plate is a fifth smaller than it would be."""
 MOST_MAGNIFIED = 3.0
 """Beyond 3,840 px a photo is not looked at more closely: nine times the work is the limit."""
+MOST_ENLARGED = 1.25
+"""A small photo is not enlarged further: that shows no plate better, and much that looks like one
+(on `val`, plates from 32 px the same, covers on plate-free crops 97 → 85 of 1,000)."""
 TILE_PX = 832
 OVERLAP_PX = 96
 LEAST_PX = 16.0
@@ -54,6 +57,9 @@ def plan_looks(
     Args:
         input_size, coarse_size, trained_width: see ``ModelSpec``; ``coarse_size`` 0 = no such look.
     """
+    enlarged = max(32, math.ceil(MOST_ENLARGED * long_px / 32) * 32)
+    if enlarged < input_size:
+        input_size, coarse_size = enlarged, min(coarse_size, enlarged)
     per_px = long_px / input_size
     widest = trained_width * per_px if coarse_size else math.inf
     looks = [Look(input_size, 0.0, widest)]

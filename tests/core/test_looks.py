@@ -54,4 +54,6 @@ def test_small_photos_are_looked_at_as_before_and_large_ones_closely() -> None:
 
     assert sides(1280) == sides(1600) == [512, 128]
     assert sides(2000) == [800, 128]
+    assert sides(300) == [384, 128]  # enlarged a little, not to 512
+    assert sides(64) == [96, 96]
     assert sides(4000) == sides(12_000) == [1536, 512, 128]

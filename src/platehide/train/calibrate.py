@@ -24,8 +24,9 @@ COST_OF_A_LEAK, COST_OF_A_TINY_LEAK = 10.0, 1.0
 """A plate that is not covered, in false covers: someone can be harmed by the first, the second
 is untidy. Under 32 px a plate can hardly be read, and what looks like one is often none."""
 
-LEAST_HIDE, MOST_HIDE = 0.2, 0.6
-"""Bounds of the threshold: where ``val`` says nothing between two candidates, no extreme."""
+LEAST_HIDE, MOST_HIDE = 0.2, 0.35
+"""Bounds of the threshold: where ``val`` says nothing between two candidates, no extreme. A few
+hundred plates of known countries are too few to trust a higher one with other photos' plates."""
 
 
 @dataclass(frozen=True)
