@@ -176,6 +176,16 @@ def test_a_killed_worker_loses_only_its_own_requests_and_comes_back() -> None:
         assert running.metric("platehide_rejections_total", reason="not_ready") == 0
 
 
+def test_one_worker_that_is_asked_to_stop_leaves_the_others_listening() -> None:
+    with Running(["--workers", "2", "--drain-delay", "0"]) as running:
+        running.until_events("ready", 2)
+        os.kill(worker_pids(running)[0], signal.SIGTERM)
+        running.until_events("worker_died", 1)
+        for _ in range(4):
+            assert running.ask("POST", "/v1/hide", jpeg()).status == 200
+        running.until_events("ready", 3)
+
+
 def test_metrics_are_sums_over_the_workers() -> None:
     with Running(["--workers", "2"]) as running:
         running.until_events("ready", 2)

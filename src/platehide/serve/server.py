@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -123,8 +124,11 @@ class _Server(uvicorn.Server):
     that the kernel had already accepted are still taken, and accepted work is finished.
     """
 
-    def __init__(self, config: _Config, service: Service, edge: Edge) -> None:
+    def __init__(
+        self, config: _Config, service: Service, edge: Edge, all_stop: Callable[[], bool]
+    ) -> None:
         super().__init__(config)
+        self._all_stop = all_stop
         self._service = service
         self._edge = edge
         self._signals = 0
@@ -158,8 +162,9 @@ class _Server(uvicorn.Server):
         kept = [sock.dup() for sock in sockets or []]
         for server in self.servers:
             server.close()
-        for listener in kept:
-            ignore_new(listener)
+        if self._all_stop():  # the listener is shared: other workers would go deaf with this one
+            for listener in kept:
+                ignore_new(listener)
         await self._accept_rest(kept)
         await self._requests_arrive()
         await super().shutdown(sockets)
@@ -240,10 +245,12 @@ def run_server(
     job_store: str,
     bucket_file: Path | None = None,
     listen_when_ready: bool = False,
+    all_stop: Callable[[], bool] = lambda: True,
 ) -> int:
     """Serve on ``listener`` until a signal; return the exit code (0, or 3: no model).
 
-    ``listen_when_ready``: take no connection before the model is loaded, as others serve.
+    ``listen_when_ready``: take no connection before the model is loaded, as others serve;
+    ``all_stop``: whether, when this one stops, nobody else goes on with ``listener``.
     """
     configure_logging(settings.log_level)
     raise_file_limit()
@@ -267,7 +274,7 @@ def run_server(
         forwarded_allow_ips=settings.trusted_proxies,
     )
     config.header_timeout = settings.header_timeout
-    server = _Server(config, service, edge)
+    server = _Server(config, service, edge, all_stop)
 
     def failed() -> None:
         server.should_exit = True

@@ -122,6 +122,7 @@ class _Supervisor:
         self._listener = listener
         self._store = store
         self._buckets = private / "buckets"
+        self._all_stop = private / "stopping"
         self._metrics = private / "metrics"
         self._metrics.mkdir()
         self._spawn = multiprocessing.get_context("spawn")
@@ -177,8 +178,9 @@ class _Supervisor:
         others = bool(self._workers) and not self._starting
         process = self._spawn.Process(
             target=_work,
-            args=(self._settings, self._source, self._listener, self._store, self._buckets, others),
-        )
+            args=(self._settings, self._source, self._listener, self._store, self._buckets,
+                  self._all_stop, others),
+        )  # fmt: skip
         process.start()
         self._workers.append(_Worker(process))
 
@@ -222,6 +224,7 @@ class _Supervisor:
             forget(worker.process.pid, str(self._metrics))
 
     def _stop(self) -> None:
+        self._all_stop.touch()
         self._listener.close()
         for worker in self._workers:
             worker.process.terminate()
@@ -245,6 +248,7 @@ def _work(
     listener: socket.socket,
     store: str,
     buckets: Path,
+    all_stop: Path,
     listen_when_ready: bool,
 ) -> None:
     """Body of a worker process."""
@@ -258,6 +262,7 @@ def _work(
             job_store=store,
             bucket_file=buckets,
             listen_when_ready=listen_when_ready,
+            all_stop=all_stop.exists,
         )
     except PlateHideError as error:
         event("start_failed", logging.CRITICAL, error=str(error))
