@@ -12,7 +12,7 @@ from platehide.batch.facts import RowFacts
 from platehide.batch.listing import Entry, Grouping, Source, Spool
 from platehide.batch.manifest import Manifest
 from platehide.batch.plan import Redo, Unit, UnitPhoto, parse_model, plan_shard, without
-from platehide.batch.stores import LocalStore, open_store
+from platehide.batch.stores import LocalStore, join_url, open_store
 from platehide.batch.summary import Summary, confidence_class, width_class
 from platehide.detection import Findings
 from platehide.errors import PlateHideError, UsageError
@@ -166,6 +166,17 @@ def test_local_listing(tmp_path: Path) -> None:
     source = Source(str(tmp_path / "src"))
     assert sorted(e.key for e in source.entries("dst")) == ["a.jpg", "out/d.jpg", "x/b.JPG"]
     assert source.left_out == 2
+
+
+def test_names_below_a_store() -> None:
+    bases = (".", "in/", "/", "s3://bucket/cars", "../x")
+    assert [join_url(base, "a/b.jpg") for base in bases] == [
+        "a/b.jpg",
+        "in/a/b.jpg",
+        "/a/b.jpg",
+        "s3://bucket/cars/a/b.jpg",
+        "../x/a/b.jpg",
+    ]
 
 
 def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:

@@ -74,9 +74,8 @@ def read_upload(
         given = PurePosixPath(name)
         stem = "".join(c for c in given.stem if c.isalnum() or c in "-_ ")[:60]
         ending = "".join(c for c in given.suffix if c.isalnum())[:10]
-        path = Path(folder) / (stem or form)
-        if form != "yolo-pose":
-            path = path.with_name(f"{path.name}.{ending}" if ending else path.name)
+        suffix = f".{ending}" if ending and FORMATS[form].suffix else FORMATS[form].suffix
+        path = Path(folder) / f"{stem or form}{suffix}"
         if form == "yolo-pose":
             _unpack(data, path)
             inner = [p for p in path.iterdir() if p.is_dir()]

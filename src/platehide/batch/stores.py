@@ -92,7 +92,9 @@ def open_store(url: str) -> Store:
 
 
 def join_url(base: str, name: str) -> str:
-    """``base/name`` for paths and URLs."""
+    """``base/name`` for paths and URLs; below the current folder ``name`` alone."""
+    if base == ".":
+        return name
     return base.rstrip("/") + "/" + name if base != "/" else "/" + name
 
 
