@@ -348,8 +348,11 @@ def _likeness(
 def _nothing_written(flat: FloatPicture, level: float) -> bool:
     """True where a cover that lies on the canvas, of brightness ``level``, is as even as one that
     was drawn: faded letters are not. Noise is averaged out over about the width of a stroke; how
-    light falls on a plate may take away a plane and a bend across.
+    light falls on a plate may take away a plane and a bend across. What is burnt out is even too,
+    whatever it was.
     """
+    if level > _BURNT_OUT:
+        return False
     core = flat[_core()]
     h, w = core.shape[:2]
     pixels = core.reshape(h * w, 3)
@@ -361,6 +364,7 @@ def _nothing_written(flat: FloatPicture, level: float) -> bool:
 
 
 _STROKE = 7  # px of the canvas
+_BURNT_OUT = 250.0
 
 
 @functools.cache
