@@ -126,7 +126,7 @@ def loosened(old: Floors, new: Floors) -> list[str]:
 
 
 def close_enough(found: dict[str, float]) -> bool:
-    """Whether a file's recorded difference, from torch or (8 bits) from the float file, is small."""
+    """Whether a recorded difference from torch (8 bits: from the float file) is small."""
     if "probability" in found:
         return (
             found["probability"] <= EIGHT_BITS_PROBABILITY and found["corner"] <= EIGHT_BITS_CORNER

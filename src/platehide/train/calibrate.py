@@ -24,9 +24,13 @@ COST_OF_A_LEAK, COST_OF_A_TINY_LEAK = 10.0, 1.0
 """A plate that is not covered, in false covers: someone can be harmed by the first, the second
 is untidy. Under 32 px a plate can hardly be read, and what looks like one is often none."""
 
-LEAST_HIDE, MOST_HIDE = 0.2, 0.35
-"""Bounds of the threshold: where ``val`` says nothing between two candidates, no extreme. A few
-hundred plates of known countries are too few to trust a higher one with other photos' plates."""
+LEAST_HIDE, MOST_HIDE = 0.1, 0.6
+"""Bounds of the threshold: no extreme where ``val`` says little."""
+
+SPREAD = 1.0
+"""How far (σ, in logits) the confidence of other photos' plates is thought to scatter round that of
+``val``'s: a few hundred plates of known countries leave wide gaps between two confidences, and the
+upper end of a gap would be paid for elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +97,21 @@ def fit_logistic(features: FloatArray, truth: np.ndarray, ridge: float = 1e-2) -
 
 
 def choose_threshold(confidence: FloatArray, truth: np.ndarray, wide: np.ndarray) -> float:
-    """The confidence that minimises the costs of leaks and false covers on ``val``; between two
-    candidates the middle, never outside ``LEAST_HIDE``…``MOST_HIDE``.
+    """The confidence that minimises the expected costs of leaks and false covers, every candidate
+    of ``val`` taken as a normal distribution of ``SPREAD`` round its logit.
     """
-    order = np.argsort(confidence)
-    levels = confidence[order]
-    cuts = np.concatenate([[0.0], 0.5 * (levels[1:] + levels[:-1]), [1.0]])
-    price = np.where(wide, COST_OF_A_LEAK, np.where(truth, COST_OF_A_TINY_LEAK, 0.0))
-    lost = np.concatenate([[0.0], np.cumsum(price[order])])
-    false = (~truth).sum() - np.concatenate([[0], np.cumsum(~truth[order])])
-    cost = lost[: len(cuts)] + false[: len(cuts)]
-    best = np.flatnonzero(cost == cost.min())
-    return float(np.clip(np.median(cuts[best]), LEAST_HIDE, MOST_HIDE))
+    cuts = np.arange(LEAST_HIDE, MOST_HIDE + 1e-9, 0.01)
+
+    def logit(p: FloatArray) -> FloatArray:
+        p = np.clip(p, 1e-9, 1 - 1e-9)
+        return np.asarray(np.log(p / (1.0 - p)))
+
+    price = np.where(wide, COST_OF_A_LEAK, COST_OF_A_TINY_LEAK)
+    distance = (logit(cuts)[:, None] - logit(confidence)[None]) / SPREAD
+    # A logistic of 1.702 times the distance is the normal distribution within 0.01.
+    below = sigmoid(1.702 * distance)
+    cost = np.where(truth, price * below, 1.0 - below).sum(axis=1)
+    return float(cuts[int(np.argmin(cost))])
 
 
 def costs(confidence: FloatArray, evidence: Evidence) -> list[dict[str, float]]:
