@@ -102,7 +102,8 @@ def likenesses(
 
     Yields nothing for what is not alike at first sight, the usual case, found out cheaply.
     """
-    if options.style == "blur" or min(plate_width(quad), plate_height(quad)) < _LEAST_PX:
+    width, height = plate_width(quad), plate_height(quad)
+    if options.style == "blur" or width < 2 * _LEAST_PX or height < _LEAST_PX:
         return
     guesses = _guesses(views(cover, options), quad, source.size_wh)
     outlines = [guess.outline for guess in guesses]

@@ -40,6 +40,7 @@ def code_of(data: bytes, **options: int) -> str:
         (b"GIF8", "truncated"),
         (b"RIFF", "truncated"),
         (b"\xff\xd8", "truncated"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xda", "unsupported"),  # JPEG-LS
         (b"RIFF\x10\0\0\0WAVEfmt ", "not_an_image"),
         (b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a", "unsupported"),
         (b"\0\0\0\x0cjP  \x0d\x0a\x87\x0a", "unsupported"),

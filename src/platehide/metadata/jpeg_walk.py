@@ -143,6 +143,8 @@ def walk_jpeg(data: bytes, *, max_pixels: int) -> JpegLayout:
             if frame is not None:
                 raise ImageError("JPEG has two frame headers")
             frame = _read_frame(data, segment, max_pixels)
+        elif marker == 0xF7:
+            raise ImageError("JPEG-LS is not supported", code="unsupported")
         elif marker in (0xDE, 0xDF):
             raise ImageError("hierarchical JPEG is not supported", code="unsupported")
         elif marker == SOS:
