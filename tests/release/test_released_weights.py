@@ -85,12 +85,17 @@ def test_floors_have_only_ever_risen() -> None:
 
 
 def test_one_flipped_bit_is_refused(copy: Path) -> None:
-    data = bytearray((copy / "model.onnx").read_bytes())
-    data[len(data) // 2] ^= 1
-    (copy / "model.onnx").write_bytes(bytes(data))
-    with pytest.raises(WeightsError, match="sha256"):
-        OnnxDetector(Weights(copy, read_spec(copy / "spec.json")))
-    assert any("sha256" in r for r in gate.check_files(copy))
+    spec = read_spec(copy / "spec.json")
+    for file in spec.sha256:
+        good = (copy / file).read_bytes()
+        data = bytearray(good)
+        data[len(data) // 2] ^= 1
+        (copy / file).write_bytes(bytes(data))
+        assert any("sha256" in r for r in gate.check_files(copy)), file
+        if file == spec.graph:
+            with pytest.raises(WeightsError, match="sha256"):
+                OnnxDetector(Weights(copy, spec))
+        (copy / file).write_bytes(good)
 
 
 @pytest.mark.parametrize("file", ["evaluation.json", "MODEL_CARD.md", "refiner.onnx"])
@@ -113,8 +118,8 @@ def test_not_a_model_at_all(copy: Path) -> None:
     import hashlib
 
     raw = json.loads((copy / "spec.json").read_text())
-    (copy / "model.onnx").write_bytes(b"not a model")
-    raw["sha256"]["model.onnx"] = hashlib.sha256(b"not a model").hexdigest()
+    (copy / raw["graph"]).write_bytes(b"not a model")
+    raw["sha256"][raw["graph"]] = hashlib.sha256(b"not a model").hexdigest()
     (copy / "spec.json").write_text(json.dumps(raw))
     with pytest.raises(WeightsError, match="ONNX Runtime refuses"):
         OnnxDetector(Weights(copy, read_spec(copy / "spec.json")))
