@@ -35,7 +35,7 @@ from platehide.weights import Weights
 COARSE_SIZE = 128
 """Long side of the second look for plates that nearly fill the frame."""
 
-CANDIDATE = 0.4
+CANDIDATE = 0.5
 """Cells below this raw probability are not looked at: true plates lie far above (the card's
 "never proposed" counts what that costs), and every candidate costs a refiner pass."""
 
