@@ -49,6 +49,13 @@ class Look:
     tiled: bool = False
 
 
+def closest_side(long_px: int, input_size: int) -> int:
+    """Long side in network px of the closest look at a photo whose longer side is ``long_px``."""
+    if long_px > SAME_LOOK_PX:
+        return round(input_size * min(MOST_MAGNIFIED, long_px / FULL_LOOK_PX) / 32) * 32
+    return min(input_size, max(32, math.ceil(MOST_ENLARGED * long_px / 32) * 32))
+
+
 def plan_looks(
     long_px: int, *, input_size: int, coarse_size: int, trained_width: float
 ) -> tuple[Look, ...]:
@@ -57,23 +64,16 @@ def plan_looks(
     Args:
         input_size, coarse_size, trained_width: see ``ModelSpec``; ``coarse_size`` 0 = no such look.
     """
-    enlarged = max(32, math.ceil(MOST_ENLARGED * long_px / 32) * 32)
-    if enlarged < input_size:
-        input_size, coarse_size = enlarged, min(coarse_size, enlarged)
-    per_px = long_px / input_size
+    close = closest_side(long_px, input_size)
+    tiled = close > max(TILE_PX, input_size)
+    whole = input_size if tiled else close
+    per_px = long_px / whole
     widest = trained_width * per_px if coarse_size else math.inf
-    looks = [Look(input_size, 0.0, widest)]
-    if long_px > SAME_LOOK_PX:
-        factor = min(MOST_MAGNIFIED, long_px / FULL_LOOK_PX)
-        close = round(input_size * factor / 32) * 32
-        if close <= TILE_PX:
-            widest = trained_width * long_px / close if coarse_size else math.inf
-            looks = [Look(close, 0.0, widest)]
-        else:
-            whole = OVERLAP_PX * long_px / close
-            looks = [Look(close, 0.0, whole, True), Look(input_size, LEAST_PX * per_px, widest)]
+    looks = [Look(whole, LEAST_PX * per_px if tiled else 0.0, widest)]
+    if tiled:
+        looks.insert(0, Look(close, 0.0, OVERLAP_PX * long_px / close, True))
     if coarse_size:
-        looks.append(Look(coarse_size, 0.6 * widest, math.inf))
+        looks.append(Look(min(coarse_size, whole), 0.6 * widest, math.inf))
     return tuple(looks)
 
 

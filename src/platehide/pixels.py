@@ -17,6 +17,16 @@ Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in px, x1 and y1 exclusive."""
 
 
+def box_holds(outer: Box, inner: Box) -> bool:
+    """Whether ``inner`` lies wholly inside ``outer``."""
+    return (
+        outer[0] <= inner[0]
+        and outer[1] <= inner[1]
+        and inner[2] <= outer[2]
+        and inner[3] <= outer[3]
+    )
+
+
 class PixelSource(Protocol):
     """One picture that can be looked at as a whole, reduced, or in part, at full resolution."""
 

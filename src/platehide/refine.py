@@ -8,7 +8,7 @@ import numpy as np
 
 from platehide.geometry import is_convex, signed_area, transform_points
 from platehide.model_spec import RefinerSpec
-from platehide.pixels import Box, PixelSource
+from platehide.pixels import Box, PixelSource, box_holds
 from platehide.preprocess import rectify
 from platehide.types import FloatArray, ImageArray
 
@@ -43,7 +43,7 @@ def neighbourhood(
     # The crop's corners lie ``margin`` sides beyond the quad; a tilted quad's reach further.
     reach = margin * 1.3 * size + 0.1 * size.max() + 3.0
     box = _box_round(quad, reach, source.size_wh)
-    if held is None or not _holds(held[0], box):
+    if held is None or not box_holds(held[0], box):
         wide = _box_round(quad, reach + SLACK * size.max(), source.size_wh)
         held = wide, source.region(wide)
     (left, top, _, _), pixels = held
@@ -57,15 +57,6 @@ def _box_round(quad: FloatArray, reach: FloatArray, size_wh: tuple[int, int]) ->
     high = np.ceil(quad.max(axis=0) + reach).astype(int) + 1
     x0, y0 = max(0, min(int(low[0]), width - 1)), max(0, min(int(low[1]), height - 1))
     return x0, y0, min(width, max(int(high[0]), x0 + 1)), min(height, max(int(high[1]), y0 + 1))
-
-
-def _holds(outer: Box, inner: Box) -> bool:
-    return (
-        outer[0] <= inner[0]
-        and outer[1] <= inner[1]
-        and inner[2] <= outer[2]
-        and inner[3] <= outer[3]
-    )
 
 
 def refine_quads(

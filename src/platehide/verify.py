@@ -15,7 +15,6 @@ cover after a verdict that another attempt can mend.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -252,9 +251,7 @@ def _search_frames(
 ) -> list[PlateLeft]:
     left: list[PlateLeft] = []
     for index, frame in enumerate(frames):
-        covered = _covered(covers, worn, index)
-        known = functools.partial(explained, covered=covered, loose_share=_LOOSE_AT_A_GLANCE)
-        found = detector.detect(Explained(frame, known), conf)
+        found = detector.detect(Explained(frame, _known(covers, worn, index)), conf)
         left += _unexplained(found.plates, covers, worn, index, certain=True)
         left += _unexplained(found.doubtful, covers, worn, index, certain=False)
     return left
@@ -274,19 +271,13 @@ def _search_crops(
         frame = frames[frame_index]
         touching: list[PlateLeft] = []
         apart = False
-        covered = _covered(covers, worn, frame_index)
-
-        def known(
-            corner: tuple[int, int], quad: FloatArray, covered: list[FloatArray] = covered
-        ) -> bool:
-            return explained(quad + corner, covered, _LOOSE_AT_A_GLANCE)
-
         for item in covers:
             if item.frame != frame_index:
                 continue
             box = crop_box(item.covered.painted, frame.size_wh)
             crop = np.ascontiguousarray(frame.region(box))
-            found = detector.detect(Closeup(crop, functools.partial(known, box[:2])), conf)
+            known = _known(covers, worn, frame_index, box[:2])
+            found = detector.detect(Closeup(crop, known), conf)
             for plates, certain in ((found.plates, True), (found.doubtful, False)):
                 moved = [Detection(p.quad + box[:2], p.confidence) for p in plates]
                 for rest in _unexplained(moved, covers, worn, frame_index, certain=certain):
@@ -296,17 +287,21 @@ def _search_crops(
                         apart = True
         left += touching
         if apart:
-            everywhere = functools.partial(known, (0, 0))
-            whole = detector.detect(Explained(frame, everywhere), conf)
+            whole = detector.detect(Explained(frame, _known(covers, worn, frame_index)), conf)
             left += _unexplained(whole.plates, covers, worn, frame_index, certain=True)
     return left
 
 
-def _covered(
-    covers: Sequence[CoveredPlate], worn: Sequence[tuple[int, FloatArray]], frame: int
-) -> list[FloatArray]:
-    painted = [item.covered.painted for item in covers if item.frame == frame]
-    return painted + [quad for at, quad in worn if at == frame]
+def _known(
+    covers: Sequence[CoveredPlate],
+    worn: Sequence[tuple[int, FloatArray]],
+    frame: int,
+    corner: tuple[int, int] = (0, 0),
+) -> Callable[[FloatArray], bool]:
+    """Whether a quad, in px from ``corner`` of the frame, lies on a cover at first sight."""
+    covered = [item.covered.painted for item in covers if item.frame == frame]
+    covered += [quad for at, quad in worn if at == frame]
+    return lambda quad: explained(quad + corner, covered, _LOOSE_AT_A_GLANCE)
 
 
 def crop_box(painted: FloatArray, size_wh: tuple[int, int]) -> Box:

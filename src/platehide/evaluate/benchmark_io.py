@@ -22,7 +22,7 @@ from platehide.cover import Cover, CoverOptions, cover_plate, load_cover
 from platehide.errors import ImageError
 from platehide.formats import open_photo
 from platehide.image_io import WriteOptions
-from platehide.looks import plan_looks
+from platehide.looks import closest_side
 from platehide.metadata.jpeg_walk import walk_jpeg
 from platehide.pixels import ArrayPixels, Patch
 from platehide.preprocess import fit_long_side
@@ -31,14 +31,9 @@ from platehide.types import FloatArray, ImageArray
 SIZES: dict[str, tuple[int, int]] = {"1280x960": (1280, 960), "12MP": (4000, 3000)}
 """Name and size in px of the JPEGs that photos are turned into."""
 QUALITY = 90
+DETECTOR_INPUT = 512
 # Decoders interpolate one pixel beyond the rewritten MCUs, which are at most 16 px.
 _FRINGE_PX = 17
-
-
-def detector_side(size_wh: tuple[int, int]) -> int:
-    """Long side of the picture that a detector with an input of 512 px takes of such a photo."""
-    looks = plan_looks(max(size_wh), input_size=512, coarse_size=128, trained_width=220.0)
-    return looks[0].long_side
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ def whole_job(data: bytes, quad: FloatArray, cover: Cover) -> bytes:
     """platehide: only the touched blocks are coded anew."""
     photo = open_photo(data)
     frame = photo.frames[0]
-    side = detector_side(frame.size_wh)
+    side = closest_side(max(frame.size_wh), DETECTOR_INPUT)
     fit_long_side(frame.overview(side), side)
     covered = cover_plate(frame, quad, cover, CoverOptions())
     return photo.write([covered.patch], WriteOptions()).data
@@ -98,7 +93,7 @@ def by_opencv(data: bytes, quad: FloatArray, cover: Cover) -> bytes:
 
 
 def _cover_in_place(rgb: ImageArray, quad: FloatArray, cover: Cover) -> None:
-    fit_long_side(rgb, detector_side((rgb.shape[1], rgb.shape[0])))
+    fit_long_side(rgb, closest_side(max(rgb.shape[:2]), DETECTOR_INPUT))
     patch = cover_plate(ArrayPixels(rgb), quad, cover, CoverOptions()).patch
     x0, y0, x1, y1 = patch.box
     rgb[y0:y1, x0:x1][patch.changed] = patch.pixels[patch.changed]

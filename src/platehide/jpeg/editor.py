@@ -17,7 +17,7 @@ from platehide.jpeg.native import AVAILABLE, native
 from platehide.jpeg.source import NotEditableError, Source, read_source
 from platehide.jpeg.store import AreaEdit, Blocks, MemoryStore, ScanStore, Store, three
 from platehide.metadata.jpeg_walk import JpegLayout, walk_jpeg
-from platehide.pixels import Box, Patch
+from platehide.pixels import Box, Patch, box_holds
 from platehide.types import ImageArray
 
 _MOST_KEPT_BYTES = 24 << 20
@@ -111,8 +111,9 @@ class JpegEditor:
         """Pixels of an area, from one decoded before where that holds it: refinement, recognition,
         cover and edit look at the neighbourhood of a plate one after the other.
         """
-        for (x0, y0, x1, y1), pixels in self._decoded:
-            if x0 <= area[0] and y0 <= area[1] and area[2] <= x1 and area[3] <= y1:
+        for known, pixels in self._decoded:
+            if box_holds(known, area):
+                x0, y0 = known[:2]
                 mcu_w, mcu_h = self._source.mcu_wh
                 rows = slice((area[1] - y0) * mcu_h, (area[3] - y0) * mcu_h)
                 return pixels[rows, (area[0] - x0) * mcu_w : (area[2] - x0) * mcu_w]

@@ -45,6 +45,15 @@ def random_view(
     return np.asarray(shift(x, y) @ turn @ warp @ shift(-x, -y))
 
 
+def tilted_rectangle(
+    rng: np.random.Generator, centre: FloatArray, size_wh: tuple[float, float], strength: float
+) -> FloatArray:
+    """Corners ``(4, 2)`` of a rectangle of ``size_wh`` px about ``centre``, from a random view."""
+    half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * size_wh
+    view = random_view(rng, np.zeros(2), size_wh[0], strength)
+    return np.asarray(cv2.perspectiveTransform(half[None], view)[0] + centre)
+
+
 def upright_stretch(rng: np.random.Generator, centre: FloatArray) -> FloatArray:
     """A random stretch of x against y (σ 12 % each way) about ``centre`` ``(2,)``: the only change
     of shape after which a plate's upright box is still its box."""

@@ -18,8 +18,8 @@ from platehide.cover.compose import cover_plate
 from platehide.cover.template import Cover, CoverOptions, load_cover
 from platehide.errors import PlateHideError
 from platehide.geometry import box_iou, hull_box, is_convex
-from platehide.pixels import ArrayPixels
-from platehide.train.augment import random_view
+from platehide.pixels import ArrayPixels, apply_patches
+from platehide.train.augment import tilted_rectangle
 from platehide.types import FloatArray, ImageArray
 
 Rgb = tuple[int, int, int]
@@ -193,12 +193,7 @@ def covered(image: ImageArray, quad: FloatArray, rng: np.random.Generator) -> Im
         made = cover_plate(ArrayPixels(image), quad, _design(), _options(int(rng.integers(40))))
     except PlateHideError:
         return None
-    patch = made.patch
-    out = image.copy()
-    height, width = patch.pixels.shape[:2]
-    into = out[patch.y : patch.y + height, patch.x : patch.x + width]
-    into[patch.changed] = patch.pixels[patch.changed]
-    return out
+    return apply_patches(image, (made.patch,))
 
 
 def lettered(
@@ -223,10 +218,8 @@ def lettered(
     if place is None:
         wide = float(np.exp(rng.uniform(np.log(20), np.log(0.8 * width))))
         high = wide * size[1] / size[0] * float(np.exp(rng.normal(0, 0.2)))
-        half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * [wide, high]
         centre = rng.uniform(0, 1, 2) * [width, height]
-        view = random_view(rng, np.zeros(2), wide, 1.0)
-        place = np.asarray(cv2.perspectiveTransform(half[None], view)[0] + centre)
+        place = tilted_rectangle(rng, centre, (wide, high), 1.0)
     if not is_convex(place) or any(box_iou(hull_box(place), hull_box(q)) > 0 for q in avoid):
         return image
     return _warp_onto(image, drawn[..., :3], drawn[..., 3], place, 1.0)

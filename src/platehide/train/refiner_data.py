@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.geometry import box_iou, box_to_quad, hull_box
 from platehide.preprocess import rectify
-from platehide.train.augment import MIRROR_ORDER, photometric, random_view
+from platehide.train.augment import MIRROR_ORDER, photometric, tilted_rectangle
 from platehide.train.extra_labels import load_decoys, with_missed_plates, with_pseudo_quads
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
 from platehide.train.paste import covered, lettered, other_plate
@@ -73,17 +73,12 @@ def random_quad(width: int, height: int, rng: np.random.Generator) -> FloatArray
     w = float(np.exp(rng.uniform(np.log(16), np.log(max(20.0, 0.6 * width)))))
     h = w / rng.uniform(1.2, 5.5)
     centre = np.array([rng.uniform(0, width), rng.uniform(0, height)])
-    half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * [w, h]
-    view = random_view(rng, np.zeros(2), w, 0.7)
-    return np.asarray(cv2.perspectiveTransform(half[None], view)[0] + centre)
+    return tilted_rectangle(rng, centre, (w, h), 0.7)
 
 
-def crop_sample(
-    image: ImageArray, coarse: FloatArray, rng: np.random.Generator
-) -> tuple[ImageArray, FloatArray]:
-    """Rectified, lit crop and the homography photo → crop."""
-    crop, matrix = rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
-    return photometric(crop, rng), matrix
+def crop_round(image: ImageArray, coarse: FloatArray) -> tuple[ImageArray, FloatArray]:
+    """What the refiner sees of ``coarse`` ``(4, 2)``, and the homography photo → crop."""
+    return rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
 
 
 def hide_part(crop: ImageArray, rng: np.random.Generator) -> ImageArray:
@@ -160,14 +155,14 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         zero = np.zeros((4, 2))
         if hard and rng.random() < 0.6:
             coarse = jitter_quad(hard[rng.integers(len(hard))], rng, 0.4)
-            crop, matrix = crop_sample(image, coarse, rng)
-            return RefinerSample(crop, zero, _inverse(matrix), 0)
+            crop, matrix = crop_round(image, coarse)
+            return RefinerSample(photometric(crop, rng), zero, _inverse(matrix), 0)
         if not len(quads) or rng.random() < 0.22:
             coarse = random_quad(width, height, rng)
             boxes = [hull_box(q) for q in quads]
             # Far from every plate, and only where unlabelled plates are unlikely to be hit.
             if all(box_iou(hull_box(coarse), b) < 0.1 for b in boxes):
-                crop, matrix = rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
+                crop, matrix = crop_round(image, coarse)
                 if rng.random() < self.paste:
                     crop = lettered(crop, zero[None][:0], rng, jitter_quad(_MIDDLE, rng, 0.5))
                 return RefinerSample(photometric(crop, rng), zero, _inverse(matrix), 0)
@@ -177,7 +172,7 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         coarse = jitter_quad(start, rng, float(rng.choice([0.25, 0.7, 1.3], p=[0.45, 0.4, 0.15])))
         if not _usable(coarse):
             coarse = quad
-        crop, matrix = rectify(image, coarse, REFINER_SIZE_WH, REFINER_MARGIN)
+        crop, matrix = crop_round(image, coarse)
         weight = EXACT_WEIGHT if self.trusted[record.name][pick] else PSEUDO_WEIGHT
         aspect = aspect_of(quad)
         target = cv2.perspectiveTransform(quad[None], matrix)[0]

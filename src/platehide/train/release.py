@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from platehide.detector import OnnxDetector
@@ -199,7 +199,7 @@ def _in_eight_bits(
     original = (folder / "model.onnx").read_bytes()
     data = quantise(original, calibration_pictures(learned, spec.input_size, spec.coarse_size))
     found = gap(original, data, whole_pictures(spec.input_size, validation))
-    measured = {"probability": found.probability, "corner": found.corner, "cells": found.cells}
+    measured = asdict(found)
     if not close_enough(measured):
         raise WeightsError(f"{INT8_FILE}: too far from the float network: {found}")
     write_whole(folder / INT8_FILE, data)

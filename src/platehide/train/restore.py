@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def check_against_torch(weights: Weights, records: Sequence[PhotoRecord]) -> lis
             if file == INT8_FILE:
                 views = whole_pictures(weights.spec.input_size, records)
                 found = gap(weights.read("model.onnx"), data, views)
-                if not close_enough({"probability": found.probability, "corner": found.corner}):
+                if not close_enough(asdict(found)):
                     reasons.append(f"{file}: is not model.onnx in 8 bits: {found}")
                 continue
             if state_digest(data) != digests.get(file):
