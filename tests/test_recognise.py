@@ -9,13 +9,21 @@ import pytest
 import simplejpeg
 
 from platehide.cover import Cover, CoverOptions, cover_plate, load_cover
-from platehide.pixels import ArrayPixels, apply_patches
-from platehide.recognise import likenesses, worn_cover
-from platehide.types import ImageArray
+from platehide.pixels import ArrayPixels, PixelSource, apply_patches
+from platehide.recognise import likenesses
+from platehide.types import FloatArray, ImageArray
 
 SIZE = (320, 240)
 QUAD = np.array([[110, 130], [210, 134], [209, 160], [109, 155]], np.float64)
 COVER = load_cover(None)
+
+
+def worn_cover(
+    source: PixelSource, quad: FloatArray, cover: Cover, options: CoverOptions
+) -> FloatArray | None:
+    """The first cover that ``quad`` may be a part of."""
+    found = (f.quad for f in likenesses(source, quad, cover, options) if f.covered)
+    return next(found, None)
 
 
 def photo() -> ImageArray:

@@ -80,25 +80,12 @@ class Likeness(NamedTuple):
         )
 
 
-def worn_cover(
-    source: PixelSource, quad: FloatArray, cover: Cover, options: CoverOptions
-) -> FloatArray | None:
-    """The cover ``(4, 2)`` on which the plate was found that lies at ``quad``, or ``None``.
-
-    What was found may be the whole cover or a part of it. Never for style ``blur``, where the
-    cover is made of the plate itself.
-    """
-    for found in likenesses(source, quad, cover, options):
-        if found.covered:
-            return found.quad
-    return None
-
-
 def likenesses(
     source: PixelSource, quad: FloatArray, cover: Cover, options: CoverOptions
 ) -> Iterator[Likeness]:
     """Compare the surroundings of ``quad`` ``(4, 2)`` with the cover in its possible layouts, as
-    if the whole of it had been found, or its lettering, or its mark.
+    if the whole of it had been found, or its lettering, or its mark. Not for style ``blur``, where
+    the cover is made of the plate itself.
 
     Yields nothing for what is not alike at first sight, the usual case, found out cheaply.
     """
