@@ -31,12 +31,17 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class RefinerSpec:
-    """The second stage: file, crop and how often it is applied."""
+    """The second stage: file, crop and how often it is applied.
+
+    ``from_edges``: its corners were learned from labels told from pixel edges (the first pixel
+    spans 0…1), as photos are labelled; older refiners took them for pixel centres.
+    """
 
     file: str
     size_wh: tuple[int, int]
     margin: float
     passes: int
+    from_edges: bool = False
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,12 @@ def refine_quads(
         The quads ``(4, 2)`` in photo px (the coarse one where a pass gave nothing usable) and
         the refiner's plate logits ``(n,)`` of the last pass that looked at each.
     """
-    current = [np.asarray(q, dtype=np.float64) for q in quads]
+    # A warp counts from pixel centres.
+    edge = 0.5 if spec.from_edges else 0.0
+    current = [np.asarray(q, dtype=np.float64) - edge for q in quads]
     logits: FloatArray = np.zeros(len(current))
     if not current:
-        return current, logits
+        return [], logits
     alive = list(range(len(current)))
     held: dict[int, Held] = {}
     for _ in range(spec.passes):
@@ -91,7 +93,7 @@ def refine_quads(
         alive = [i for i in alive if logits[i] > HOPELESS_LOGIT]
         if not alive:
             break
-    return current, np.asarray(logits, dtype=np.float64)
+    return [q + edge for q in current], np.asarray(logits, dtype=np.float64)
 
 
 def _accept(before: FloatArray, after: FloatArray) -> FloatArray:

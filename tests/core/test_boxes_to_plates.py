@@ -145,6 +145,30 @@ def test_a_refiner_that_knows_the_truth_reaches_it() -> None:
     assert logits.tolist() == [1.0]
 
 
+@pytest.mark.parametrize("from_edges", [True, False])
+def test_corners_are_told_from_pixel_edges(from_edges: bool) -> None:
+    """Pixels 100…179 span 100…180: a refiner that centres the quad on what is bright must end
+    there, and half a pixel off where a spec says that its corners are not told so."""
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[50:80, 100:180] = 255
+    truth = np.array([[100, 50], [180, 50], [180, 80], [100, 80]], dtype=np.float64)
+
+    def run(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        w, h = 160 / 1.8, 80 / 1.8
+        same = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
+        found = []
+        for crop in crops:
+            light = crop[..., 0].astype(np.float64)
+            x, y = (light * np.arange(160)).sum(), (light * np.arange(80)[:, None]).sum()
+            found.append(same + np.array([x, y]) / light.sum())
+        return np.array(found), np.ones(len(crops))
+
+    spec = RefinerSpec("refiner.onnx", (160, 80), 0.4, 3, from_edges)
+    fine, _ = refine_quads(ArrayPixels(image), [truth + [3.0, -2.0]], spec, run)
+    wanted = truth if from_edges else truth - 0.5
+    assert fine[0] == pytest.approx(wanted, abs=0.06)
+
+
 def test_a_wild_refiner_is_not_believed() -> None:
     def run(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full((len(crops), 4, 2), np.nan), np.zeros(len(crops))

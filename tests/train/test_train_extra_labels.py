@@ -21,7 +21,12 @@ from platehide.train.augment import upright_stretch
 from platehide.train.extra_labels import load_decoys, with_pseudo_quads
 from platehide.train.losses import refiner_loss
 from platehide.train.pseudo import agree, label, snap, starts
-from platehide.train.refiner_data import RefinerCrops, collate_refiner, hide_part
+from platehide.train.refiner_data import (
+    PSEUDO_WEIGHT,
+    RefinerCrops,
+    collate_refiner,
+    hide_part,
+)
 from platehide.train.samples import DenseCrops
 
 TILTED = np.array([[100.0, 60], [220, 80], [218, 116], [98, 94]])
@@ -136,7 +141,7 @@ def test_decoys_are_shown_to_the_dense_network(boxes: Path, tmp_path: Path) -> N
     (tmp_path / "d.jsonl").write_text(json.dumps({"image": records[0].name, "quad": quad}))
 
     def bright(decoys: str) -> float:
-        crops = DenseCrops(records, 30, 64, 0, hard_negatives=decoys)
+        crops = DenseCrops(records, 30, 64, 0, hard_negatives=decoys, decoy_share=0.5)
         shown = [crops[i] for i in range(30)]
         assert all(len(c.quads) == 0 for c in shown)
         return float(np.mean([(c.pixels > 200).mean() for c in shown]))
@@ -158,10 +163,10 @@ def test_refiner_samples_carry_the_truth(boxes: Path, tmp_path: Path) -> None:
     samples = [s for i in range(12) for s in crops[i]]
     plates = [s for s in samples if s.kind == 1]
     assert len(plates) > 20
-    assert {s.weight for s in plates} == {1.2}  # pseudo, not exact
+    assert {s.weight for s in plates} == {PSEUDO_WEIGHT}  # pseudo, not exact
     inside = 0
     for s in plates:
-        back = cv2.perspectiveTransform(s.target[None].astype(np.float64), s.to_photo)[0]
+        back = cv2.perspectiveTransform(s.target[None].astype(np.float64), s.to_photo)[0] + 0.5
         boxes_known = [hull_box(np.array(q)) for quads in known.values() for q in quads]
         inside += any(box_iou(hull_box(back), b) > 0.99 for b in boxes_known)
     # mirrored crops (half of them) have no place in the photo, smaller photos another scale
@@ -181,6 +186,32 @@ def test_refiner_samples_carry_the_truth(boxes: Path, tmp_path: Path) -> None:
     beyond = refiner_loss(only["target"] + 3 * outward, logit[exact], only, inner, 1.35)
     short = refiner_loss(only["target"] - 3 * outward, logit[exact], only, inner, 1.35)
     assert float(short["corner"]) == pytest.approx(1.35 * float(beyond["corner"]), rel=1e-3)
+
+
+def test_mirrored_and_plain_crops_have_their_corners_at_the_same_edges(tmp_path: Path) -> None:
+    """Pixels 100…219 of a photo are bright, its label says 100…220: in every crop the corners lie
+    where brightness is half, mirrored or not (half a photo pixel is 0.5 crop px here)."""
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[120:160, 100:220] = 255
+    cv2.imwrite(str(tmp_path / "x.png"), image)
+    quad = [[100, 120], [220, 120], [220, 160], [100, 160]]
+    row = {"image": "x.png", "width": 400, "height": 300, "split": "train"}
+    row |= {"plates": [{"quad": quad, "box": [100, 120, 220, 160]}]}
+    (tmp_path / "annotations.jsonl").write_text(json.dumps(row))
+    crops = RefinerCrops(load_records(tmp_path, "train"), 40, 4, 0)
+    off = []
+    for sample in (s for i in range(40) for s in crops[i] if s.kind == 1):
+        inside = np.zeros(sample.crop.shape[:2], np.float64)
+        grey = sample.crop.astype(np.float64).mean(axis=2)
+        centre = sample.target.mean(axis=0)
+        x0, y0, x1, y1 = hull_box(sample.target)
+        if x0 < 4 or y0 < 4 or x1 > 219 or y1 > 75:
+            continue
+        inside[:] = grey > (grey.min() + grey.max()) / 2
+        ys, xs = np.nonzero(inside)
+        off.append([xs.mean() - centre[0], ys.mean() - centre[1]])
+    assert len(off) > 30
+    assert np.abs(np.median(off, axis=0)).max() < 0.15
 
 
 def test_a_hidden_part_changes_one_rectangle() -> None:

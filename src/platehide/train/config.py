@@ -45,6 +45,7 @@ class TrainConfig:
             are ignored (dense).
         hard_negatives: JSONL of quads that a detector took for plates on photos without any
             (refiner, dense), or "".
+        decoy_share: share of the crops that are drawn round one of ``hard_negatives`` (dense).
         missed_plates: JSONL of plates beside the annotations (configs/labels/), or "".
         paste: share of samples with drawn plates, covers or lettering in them (see paste.py).
         inward_weight: how much more a corner counts that falls short of the plate than one that
@@ -83,6 +84,7 @@ class TrainConfig:
     inward_weight: float = 1.35
     pseudo_quads: str = ""
     hard_negatives: str = ""
+    decoy_share: float = 0.1
     missed_plates: str = ""
     paste: float = 0.0
 
@@ -93,8 +95,9 @@ class TrainConfig:
             raise UsageError(f"boxes: hull or presence, got {self.boxes!r}")
         if self.head not in ("vote", "pooled"):
             raise UsageError(f"head: vote or pooled, got {self.head!r}")
-        if not 0.0 <= self.paste <= 1.0:
-            raise UsageError(f"paste lies in 0…1, got {self.paste}")
+        for field in ("paste", "decoy_share"):
+            if not 0.0 <= getattr(self, field) <= 1.0:
+                raise UsageError(f"{field} lies in 0…1, got {getattr(self, field)}")
         for field in ("steps", "batch_size", "input_size"):
             if getattr(self, field) < 1:
                 raise UsageError(f"{field} must be at least 1")

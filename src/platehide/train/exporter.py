@@ -265,7 +265,7 @@ def export(
     if refiner is not None:
         part, crops, passes = refiner
         put("refiner.onnx", part, crops)
-        refiner_spec = RefinerSpec("refiner.onnx", REFINER_SIZE_WH, REFINER_MARGIN, passes)
+        refiner_spec = RefinerSpec("refiner.onnx", REFINER_SIZE_WH, REFINER_MARGIN, passes, True)
     spec = ModelSpec(
         name=name,
         version=version,

@@ -79,7 +79,7 @@ def _two_head(model: nn.Module, size: int) -> Finder:
 
 def _refiner(model: nn.Module) -> Finder:
     """Every labelled plate seen through a coarse quad that is wrong as a detector's would be."""
-    spec = RefinerSpec("", REFINER_SIZE_WH, REFINER_MARGIN, 2)
+    spec = RefinerSpec("", REFINER_SIZE_WH, REFINER_MARGIN, 2, True)
 
     def run(crops: ImageArray) -> tuple[FloatArray, FloatArray]:
         corners, logits = model(torch.from_numpy(crops))

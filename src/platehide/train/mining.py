@@ -6,23 +6,31 @@ Only photos without a plate and completely labelled sets are looked at: elsewher
 candidate may be an unlabelled plate. These have a few too: of the 80 surest candidates of
 openimages more than half were plates. So `--missed configs/labels/openimages-missed.jsonl` names
 those that were seen, and what is too small to tell is left out, as are stickers on plates.
+`--crops N` looks at up to N plate-free parts of each photo as well (as `evaluate` does): what is
+a van's lettering on the photo may be a plate to someone who sees nothing but the lettering.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from platehide.detector import load_detector
-from platehide.evaluate.dataset import PlateLabel, load_records
+from platehide.detector import Candidate, OnnxDetector, load_detector
+from platehide.evaluate.crops import crops_of
+from platehide.evaluate.dataset import PhotoRecord, PlateLabel, load_records
 from platehide.formats import open_photo
 from platehide.geometry import box_iou, hull_box
+from platehide.pixels import ArrayPixels
 from platehide.train.extra_labels import with_missed_plates, write_rows
 from platehide.types import FloatArray
+
+ALIKE = 0.4
+"""IoU of two candidates' hulls from which they are one."""
 
 LEAST_PX = 14.0
 """Narrower candidates on photos with plates may be plates that nobody labelled."""
@@ -43,22 +51,41 @@ def is_decoy(quad: FloatArray, plates: Sequence[PlateLabel]) -> bool:
     return True
 
 
-def mine(model: str, data: Path, out: Path, missed: str = "", most_per_photo: int = 6) -> int:
+def seen_on(detector: OnnxDetector, record: PhotoRecord, crops: int) -> list[Candidate]:
+    """Candidates on a photo and on up to ``crops`` plate-free parts of it, in photo px, the surest
+    first; one a place."""
+    frame = open_photo(record.path.read_bytes()).frames[0]
+    found = list(detector.candidates(frame))
+    for crop in crops_of(record, crops) if crops else ():
+        part = ArrayPixels(np.ascontiguousarray(frame.region(crop.box)))
+        found += [
+            replace(c, quad=c.quad + np.array(crop.box[:2])) for c in detector.candidates(part)
+        ]
+    kept: list[Candidate] = []
+    for candidate in sorted(found, key=lambda c: -c.logit):
+        hull = hull_box(candidate.quad)
+        if all(box_iou(hull, hull_box(k.quad)) < ALIKE for k in kept):
+            kept.append(candidate)
+    return kept
+
+
+def mine(
+    model: str, data: Path, out: Path, missed: str = "", most_per_photo: int = 6, crops: int = 0
+) -> int:
     """Write JSONL rows ``{"image", "quad", "logit"}``; returns how many."""
     detector = load_detector(model)
     records = [r for r in load_records(data, "train") if r.complete]
     records = with_missed_plates(records, missed)
     rows = []
     for record in tqdm(records, desc="mine", unit="photo"):
-        photo = open_photo(record.path.read_bytes())
-        found = sorted(detector.candidates(photo.frames[0]), key=lambda c: -c.logit)
-        for candidate in found[:most_per_photo]:
+        for candidate in seen_on(detector, record, crops)[:most_per_photo]:
             if is_decoy(candidate.quad, record.plates):
                 rows.append(
                     {
                         "image": record.name,
                         "quad": candidate.quad.round(2).tolist(),
                         "logit": round(candidate.logit, 3),
+                        "confidence": round(detector.confidence(candidate), 4),
                     }
                 )
     write_rows(out, rows)
@@ -72,10 +99,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--missed", default="", help="JSONL of plates beside the annotations")
+    parser.add_argument("--crops", type=int, default=0, help="plate-free parts of each photo, too")
+    parser.add_argument("--most", type=int, default=6, help="quads a photo at most")
     args = parser.parse_args()
-    print(
-        f"{args.out}: {mine(args.model, args.data, args.out, args.missed)} quads that are no plates"
-    )
+    count = mine(args.model, args.data, args.out, args.missed, args.most, args.crops)
+    print(f"{args.out}: {count} quads that are no plates")
 
 
 if __name__ == "__main__":

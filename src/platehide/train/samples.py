@@ -84,34 +84,33 @@ def dense_crop(
     record: PhotoRecord,
     size: int,
     rng: np.random.Generator,
-    decoys: Sequence[FloatArray] = (),
+    decoy: FloatArray | None = None,
     paste: float = 0.0,
 ) -> LabelledPicture:
     """A ``size`` × ``size`` crop round a plate (or away from plates), scaled, viewed and lit
     at random, with the plates' labels moved along.
 
     Args:
-        decoys: quads ``(4, 2)`` that a detector took for plates and that are none; half of the
-            crops of such a photo are drawn round one of them.
+        decoy: a quad ``(4, 2)`` that a detector took for a plate and that is none: the crop is
+            drawn round it.
         paste: share of crops with something drawn in (see ``with_pastes``).
     """
     image = read_rgb(record)
     height, width = image.shape[:2]
     quads, is_quad = labels_of(record)
     least = size * 0.6 / max(height, width)
-    if len(quads) and rng.random() < 0.88:
+    if decoy is not None:
+        scale = float(np.exp(rng.uniform(np.log(SMALLEST_PLATE_PX), np.log(0.6 * size))))
+        scale /= max(8.0, float(np.ptp(decoy[:, 0])))
+        centre = decoy.mean(axis=0)
+        place = rng.uniform(0.2, 0.8, 2) * size
+    elif len(quads) and rng.random() < 0.88:
         quad = quads[rng.integers(len(quads))]
         plate_w = max(8.0, float(np.ptp(quad[:, 0])))
         widest = np.log(0.85 * size)
         scale = float(np.exp(rng.uniform(np.log(SMALLEST_PLATE_PX), widest))) / plate_w
         centre = quad.mean(axis=0)
         place = rng.uniform(0.12, 0.88, 2) * size
-    elif decoys and rng.random() < 0.5:
-        quad = decoys[int(rng.integers(len(decoys)))]
-        scale = float(np.exp(rng.uniform(np.log(16.0), np.log(0.6 * size))))
-        scale /= max(8.0, float(np.ptp(quad[:, 0])))
-        centre = quad.mean(axis=0)
-        place = rng.uniform(0.2, 0.8, 2) * size
     else:
         scale = size / max(height, width) * float(np.exp(rng.uniform(np.log(0.9), np.log(2.5))))
         centre = np.array([rng.uniform(0, width), rng.uniform(0, height)])
@@ -212,13 +211,15 @@ class DenseCrops(Dataset[LabelledPicture]):
         *,
         pseudo_quads: str = "",
         hard_negatives: str = "",
+        decoy_share: float = 0.0,
         missed_plates: str = "",
         paste: float = 0.0,
     ) -> None:
-        self.paste = paste
+        self.paste, self.decoy_share = paste, decoy_share
         records = with_missed_plates(records, missed_plates)
         self.records = with_pseudo_quads(records, pseudo_quads)
-        self.decoys = load_decoys(hard_negatives)
+        decoys = load_decoys(hard_negatives)
+        self.decoys = [(r, quad) for r in self.records for quad in decoys.get(r.name, ())]
         self.count, self.size, self.seed = count, size, seed
         self.weights = sampling_weights(records)
 
@@ -229,8 +230,11 @@ class DenseCrops(Dataset[LabelledPicture]):
         rng = np.random.default_rng([self.seed, index])
 
         def draw(size: int) -> LabelledPicture:
+            if self.decoys and rng.random() < self.decoy_share:
+                record, decoy = self.decoys[int(rng.integers(len(self.decoys)))]
+                return dense_crop(record, size, rng, decoy, self.paste)
             record = self.records[int(rng.choice(len(self.records), p=self.weights))]
-            return dense_crop(record, size, rng, self.decoys.get(record.name, ()), self.paste)
+            return dense_crop(record, size, rng, None, self.paste)
 
         if rng.random() < MOSAIC_SHARE:
             return mosaic([draw(self.size // 2) for _ in range(4)])

@@ -66,6 +66,7 @@ def dense_task(config: TrainConfig) -> TrainTask:
             config.seed,
             pseudo_quads=config.pseudo_quads,
             hard_negatives=config.hard_negatives,
+            decoy_share=config.decoy_share,
             missed_plates=config.missed_plates,
             paste=config.paste,
         ),
