@@ -159,13 +159,56 @@ def test_figures_that_contradict_themselves(tmp_path: Path) -> None:
     assert any("counts 40 for val, its sets 30" in r for r in consistent(prettier, "m@1"))
     one["all"]["leak"]["value"] = 0.0
     assert any("not its own count" in r for r in consistent(one, "m@1"))
-    del one["all"]["unsure"]
-    assert any("unsure is missing" in r for r in consistent(one, "m@1"))
+
+
+@pytest.mark.parametrize("name", ["unsure", "precision50", "quad_iou", "photos", "leak_by_width"])
+@pytest.mark.parametrize("where", ["all", "cars"])
+@pytest.mark.parametrize("instead", [None, "much", {"count": 1}, True])
+def test_half_measured_figures(tmp_path: Path, name: str, where: str, instead: Any) -> None:
+    """Whatever is left out or broken is a sentence, never a crash."""
+    one = saved(tmp_path, measured())
+    group = one["all"] if where == "all" else one["sets"][where]
+    if instead is None:
+        del group[name]
+    else:
+        group[name] = instead
+    (tmp_path / "evaluation.json").write_text(json.dumps({"val": one}))
+    reasons = reproduces(tmp_path, measured(), "val")
+    assert reasons == [
+        f"evaluation.json: {name} is missing for {'val' if where == 'all' else 'cars of val'}"
+    ]
+
+
+def test_bands_that_do_not_add_up(tmp_path: Path) -> None:
+    one = saved(tmp_path, measured(missed=10))
+    one["all"]["leak_by_width"][">128"]["count"] += 1
+    one["all"]["leak_by_width"][">128"]["total"] += 1
+    assert any("leak_by_width does not add up to leak" in r for r in consistent(one, "m@1"))
+    one["sets"] = {}
+    assert any("there are no sets" in r for r in consistent(one, "m@1"))
 
 
 def test_without_crops_the_evaluation_is_half_measured(tmp_path: Path) -> None:
-    saved(tmp_path, measured(), crops=None)
-    assert any("plate-free crops" in r for r in reproduces(tmp_path, measured(), "val"))
+    for crops in (None, {}, {"crops": 100, "false_covers": 3}):
+        saved(tmp_path, measured(), crops=crops)
+        assert any("plate-free crops" in r for r in reproduces(tmp_path, measured(), "val"))
+    few = measured().result["crops"] | {"crops": 2}
+    saved(tmp_path, measured(), crops=few)
+    assert any("has 2 plate-free crops" in r for r in reproduces(tmp_path, measured(), "val"))
+
+
+@pytest.mark.parametrize(
+    "parity", [None, [], "x", {}, {"model.onnx": 3}, {"model.onnx": {"graph": 0.0}},
+               {"model.onnx": {"graph": 0.0, "storage": "small"}},
+               {"model.onnx": {"graph": math.nan, "storage": 0.0}}],
+)  # fmt: skip
+def test_a_difference_recorded_in_part_is_none(copy: Path, parity: Any) -> None:
+    spec = json.loads((copy / "spec.json").read_text())
+    spec["notes"]["parity"] = parity
+    (copy / "spec.json").write_text(json.dumps(spec))
+    reasons = gate.check_files(copy)
+    assert len(reasons) == len(spec["sha256"])
+    assert any(r.startswith("model.onnx: ") and "torch" in r for r in reasons)
 
 
 def test_whole_sets_are_taken_smallest_first() -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from platehide.errors import UsageError
-from platehide.evaluate.dataset import PhotoRecord, PlateLabel, data_hash, load_records
+from platehide.evaluate.dataset import (
+    PhotoRecord,
+    PlateLabel,
+    data_hash,
+    load_records,
+    require_photos,
+    seen_in_training,
+)
 from platehide.evaluate.metrics import (
     Prediction,
     core_of_box,
@@ -17,8 +24,14 @@ from platehide.evaluate.metrics import (
     summarise,
     wilson,
 )
-from platehide.evaluate.report import markdown_table, text_table, worst_first
-from platehide.geometry import box_to_quad, grow_polygon
+from platehide.evaluate.report import (
+    html_report,
+    markdown_table,
+    text_report,
+    text_table,
+    worst_first,
+)
+from platehide.geometry import box_to_quad, clip_convex, grow_polygon
 from platehide.types import as_quad
 
 QUAD = np.array([[100.0, 100.0], [200.0, 110.0], [198.0, 140.0], [98.0, 128.0]])
@@ -158,7 +171,9 @@ def test_records_are_read_and_hashed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "JSONDecodeError"),
+        ("{", "not JSON"),
+        ("[1]", "expected an object"),
+        ('{"image": "a"}', "'width' is missing"),
         (row(plates=[{}]), "quad or a box"),
         (row(plates=[{"quad": [[0, 0]], "box": None}]), r"\(4, 2\)"),
         (row(plates=[{"quad": None, "box": [1, 2]}]), "annotations.jsonl:1"),
@@ -173,3 +188,91 @@ def test_broken_lines_name_file_and_line(tmp_path: Path, line: str, reason: str)
 def test_no_sets(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no annotations"):
         load_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"split": "valid"}, "none of train, val, test"),
+        ({"width": 0}, "a photo of 0"),
+        ({"plates": [{"box": [5, 5, 5, 20]}]}, "x0 < x1"),
+        ({"plates": [{"box": [50, 5, 20, 20]}]}, "x0 < x1"),
+        ({"plates": [{"box": [5, 5, float("nan"), 20]}]}, "x0 < x1"),
+        ({"plates": [{"box": [5, 5, float("inf"), 20]}]}, "finite"),
+        ({"plates": [{"box": [5, 5, 20]}]}, "a box is"),
+        ({"plates": [{"quad": [[1, 1], [90, 1], [1, 30], [90, 30]]}]}, "do not run round"),
+        ({"plates": [{"quad": [[5, 5]] * 4}]}, "do not run round"),
+        ({"plates": [{"box": [900, 5, 990, 20]}]}, "outside the picture 640"),
+        ({"plates": [[1, 2, 3, 4]]}, "attribute"),
+        ({"plates": None}, "iterable"),
+    ],
+)
+def test_labels_that_nothing_could_match_are_refused(
+    tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    size = {"width": 640, "height": 480}
+    write_set(tmp_path, [row(), row(**{"image": "images/b.jpg", **size, **change})])
+    with pytest.raises(UsageError, match=r"annotations.jsonl:2: .*" + reason):
+        load_records(tmp_path)
+
+
+def test_every_photo_is_counted_once(tmp_path: Path) -> None:
+    write_set(tmp_path / "a", [row(), row(split="test")])
+    assert len(load_records(tmp_path / "a")) == 2
+    with pytest.raises(UsageError, match="every photo is counted once"):
+        load_records([tmp_path / "a", tmp_path / "a"])
+    write_set(tmp_path / "b", [row(), row()])
+    with pytest.raises(UsageError, match=r"annotations.jsonl:2: .* a second time in split"):
+        load_records(tmp_path / "b")
+    (tmp_path / "b" / "s" / "annotations.jsonl").write_bytes(b'{"image": "\xe9"}\n')
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_records(tmp_path / "b")
+
+
+def test_photos_that_were_trained_on_are_told(tmp_path: Path) -> None:
+    names = [("a", "train"), ("b", "val"), ("c", "test"), ("d", "train")]
+    rows = [row(image=f"images/{n}.jpg", split=s) for n, s in names]
+    write_set(tmp_path, rows)
+    records = load_records(tmp_path)
+    with pytest.raises(UsageError, match=r"a\.jpg: named in the annotations and not there"):
+        require_photos(records)
+    for record_, data in zip(records, (b"same", b"same", b"else", b"more"), strict=True):
+        record_.path.parent.mkdir(exist_ok=True)
+        record_.path.write_bytes(data)
+    require_photos(records)
+    assert [(j.path.stem, t.path.stem) for j, t in seen_in_training(records)] == [("b", "a")]
+
+
+def test_overlapping_covers_count_once_and_take_no_time() -> None:
+    """A detector without suppression reports a plate hundreds of times."""
+    outcome = score_photo(record(label(QUAD)), predict(*[QUAD] * 200))
+    once = score_photo(record(label(QUAD)), predict(QUAD))
+    assert outcome.over_cover == pytest.approx(once.over_cover)
+    moved = [QUAD + [i / 10, i / 20] for i in range(40)]
+    spread = score_photo(record(label(QUAD)), predict(*moved))
+    assert spread.plates[0].covered == pytest.approx(1.0)
+    assert once.over_cover < spread.over_cover < 1.0
+
+
+def test_what_lies_beyond_the_frame_cannot_leak() -> None:
+    outside = QUAD - [150.0, 0.0]
+    painted = clip_convex(outside, box_to_quad([0, 0, 640, 480]))
+    seen = Prediction(outside[None], np.array([0.9]), (painted,))
+    assert score_photo(record(label(outside)), seen).plates[0].covered == pytest.approx(1.0)
+
+
+def test_a_terminal_sees_widths_intervals_and_costs() -> None:
+    found = {"model": "m@1", "split": "val", "sets": {}, "all": summarise(
+        [score_photo(record(label(QUAD)), predict(QUAD))]
+    )}  # fmt: skip
+    found["all"] |= {"ms_p50": 20.0, "ms_p95": 30.0, "ms_p99": 40.0, "memory_mib": 131.2}
+    found["all"] |= {"ratio_p50": 1.5, "ratio_p95": 2.5, "ratio_p99": 3.0}
+    text = text_report(found)
+    assert "64-128 px" in text
+    assert "0.0 to 79.3 %" in text
+    assert "p95 30.0 ms" in text
+    assert "1.50 / 2.50 / 3.00 × the reference" in text
+    assert "peak memory 131 MiB" in text
+    page = html_report(found, "m@1", [])
+    assert "131 MiB" in page
+    assert "0.0 to 79.3 %" in page

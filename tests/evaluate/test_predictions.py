@@ -111,6 +111,24 @@ def test_scores_below_the_cut_are_not_painted(tmp_path: Path) -> None:
     assert [o.painted for o in outcomes] == [1, 1, 1]
 
 
+def test_odd_plates_are_judged_not_refused(tmp_path: Path) -> None:
+    """Corners in another order are painted as their hull; outside the picture nothing is."""
+    crossed = [QUAD[0], QUAD[1], QUAD[3], QUAD[2]]
+    path = write(
+        tmp_path / "p.jsonl",
+        {"image": "a/images/1.jpg", "quads": [crossed]},
+        {"image": "b/images/1.jpg", "boxes": [BOX, [900, 10, 990, 40]], "scores": [0.5, 0.9]},
+        {"image": "b/images/2.jpg", "boxes": [[-90, 10, -9, 40]]},
+    )
+    outcomes = judge_predictions(RECORDS, read_predictions(path), "p")
+    assert [o.plates[0].covered for o in outcomes[:2]] == [1.0, 1.0]
+    assert [o.reported for o in outcomes] == [1, 1, 0]
+    assert [o.status for o in outcomes] == ["hidden", "hidden", "none"]
+    result = summarise(outcomes)
+    assert result["false_covers"]["count"] == 0
+    assert result["precision50"]["value"] == 1.0
+
+
 def test_our_own_report_rows_are_read(tmp_path: Path) -> None:
     plates = [{"quad": QUAD, "confidence": 0.9}]
     path = write(
@@ -135,6 +153,11 @@ def test_our_own_report_rows_are_read(tmp_path: Path) -> None:
         ({"image": "a", "boxes": [BOX], "scores": [math.nan]}, "not a number"),
         ({"image": "a", "quads": [[[0, 0]]]}, "shape"),
         ({"image": "a", "boxes": [], "ms": -1}, "ms"),
+        ({"image": "a", "boxes": [], "ms": math.inf}, "ms"),
+        ({"image": "a", "boxes": None}, "boxes is a list"),
+        ({"image": "a", "boxes": {"x": 1}}, "boxes is a list"),
+        ({"image": "a", "boxes": [BOX], "painted": [[[0, 0], [9, 9]]]}, "three or more"),
+        ({"image": "a", "boxes": [BOX], "painted": [[[0, 0], [9, math.nan], [9, 9]]]}, "finite"),
         ({"image": "a", "boxes": [], "status": "maybe"}, "status"),
         ({"image": "a", "matrices": [[1, 2]]}, "9 numbers"),
     ],

@@ -34,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="paint predictions grown by this share of their size (default: as they are)",
     )
     parser.add_argument(
-        "--data", type=Path, required=True, action="append", help="folder of annotated photos"
+        "--data",
+        type=Path,
+        required=True,
+        action="extend",
+        nargs="+",
+        metavar="DIR",
+        help="annotated photos, a set or a folder of sets",
     )
     parser.add_argument("--split", choices=["train", "val", "test"], default="val")
     parser.add_argument("--sets", help="only these sets, comma separated")
@@ -59,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
-    from platehide.evaluate.dataset import load_records
-    from platehide.evaluate.report import text_table, write_text
+    from platehide.evaluate.dataset import load_records, require_photos
+    from platehide.evaluate.report import text_report, write_text
     from platehide.evaluate.run import judge_file, judge_function, judge_model
 
     if args.conf is not None and not 0.0 <= args.conf <= 1.0:
@@ -80,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
         records = records[:: max(1, len(records) // args.limit)]
     if not records:
         raise UsageError(f"{', '.join(map(str, args.data))}: no photo in split {args.split}")
+    if args.crops < 0:
+        raise UsageError(f"--crops {args.crops}: expected 0 or more")
+    require_photos(records)
     if args.predictions:
         judged = judge_file(
             args.predictions, records, args.split, name=args.name, conf=args.conf, grow=args.grow
@@ -108,13 +117,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(text)
         return 0
-    print(f"{judged.result['model']}, {args.split}\n{text_table(judged.result)}")
-    crops = judged.result.get("crops")
-    if crops:
-        false = crops["false_covers"]
-        print(
-            f"plate-free crops: {false['count']} false covers on {false['total']}"
-            f" ({100 * (false['value'] or 0.0):.1f} per 100,"
-            f" {100 * false['low']:.1f} to {100 * false['high']:.1f})"
-        )
+    print(text_report(judged.result))
     return 0

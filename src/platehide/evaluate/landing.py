@@ -11,6 +11,7 @@ from platehide.detector import OnnxDetector
 from platehide.errors import WeightsError
 from platehide.evaluate import gate
 from platehide.evaluate.dataset import PhotoRecord
+from platehide.evaluate.memory import largest, peak_mib
 from platehide.evaluate.reproduce import reproduces, saved_evaluation, whole_sets
 from platehide.model_spec import read_spec
 from platehide.weights import Weights
@@ -72,6 +73,7 @@ def verdict(
     measured = gate.measure(detectors, part, crops=crops, quiet=quiet)
     measured = gate.measure_again(detectors, part, measured, floors)
     candidate = measured[0]
+    candidate.metrics["memory_mib"] = peak_mib(str(folder), largest(part))
     base = None if baseline is None else measured[-1]
     reasons += gate.judge_time(candidate, base, floors)
     if base is not None:

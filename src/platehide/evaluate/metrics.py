@@ -17,6 +17,7 @@ from platehide.geometry import (
     area,
     box_iou,
     box_to_quad,
+    clip_convex,
     coverage,
     hull_box,
     plate_height,
@@ -129,6 +130,7 @@ def match_plates(
 def score_photo(record: PhotoRecord, prediction: Prediction) -> PhotoOutcome:
     """Judge one photo against its labels."""
     labels = record.plates
+    picture = box_to_quad([0, 0, record.width, record.height])
     at50 = match_plates(prediction, labels, 0.5)
     at75 = match_plates(prediction, labels, 0.75)
     plates = []
@@ -152,7 +154,8 @@ def score_photo(record: PhotoRecord, prediction: Prediction) -> PhotoOutcome:
                 matched=k in at50,
                 matched75=k in at75,
                 corner_error=error,
-                covered=coverage(region, prediction.painted),
+                # What lies beyond the frame is neither read nor painted.
+                covered=coverage(clip_convex(region, picture), prediction.painted),
             )
         )
     over = math.nan
@@ -183,14 +186,13 @@ def _over_cover(
     Where background plates are unlabelled only covers that touch a labelled plate count.
     """
     truths = [label.polygon for label in labels]
-    total = sum(area(t) for t in truths)
-    outside = 0.0
-    for polygon in prediction.painted:
-        inside = union_area_within(polygon, truths)
-        if only_matched and inside <= 0.0:
-            continue
-        outside += max(0.0, area(polygon) - inside)
-    return outside / max(total, 1e-6)
+    kept = [p for p in prediction.painted if not only_matched or union_area_within(p, truths) > 0.0]
+    if not kept:
+        return 0.0
+    frame = box_to_quad(hull_box(np.vstack(kept)))
+    inside = [clip_convex(p, t) for p in kept for t in truths]
+    outside = union_area_within(frame, kept) - union_area_within(frame, inside)
+    return max(0.0, outside) / max(sum(area(t) for t in truths), 1e-6)
 
 
 def wilson(successes: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -307,4 +309,5 @@ def summarise(photos: Sequence[PhotoOutcome]) -> dict[str, Any]:
         "errors": _share(p.status == "error" for p in photos),
         "ms_p50": _percentile([p.ms for p in photos], 50),
         "ms_p95": _percentile([p.ms for p in photos], 95),
+        "ms_p99": _percentile([p.ms for p in photos], 99),
     }

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from platehide.cover.shape import clip_to_picture
 from platehide.errors import UsageError
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.metrics import PhotoOutcome, Prediction, score_photo
 from platehide.evaluate.runner import Predictor
 from platehide.evaluate.shapes import quad_of_box, quad_of_matrix, quad_of_rotated
+from platehide.geometry import area, box_to_quad, clip_convex, convex_hull, is_convex
 from platehide.pixels import PixelSource
 from platehide.types import FloatArray, as_quad
 
@@ -60,9 +60,17 @@ def _milliseconds(value: Any) -> float:
     if value is None:
         return math.nan
     number = float(value)
-    if not number >= 0.0:
+    if not 0.0 <= number < math.inf:
         raise ValueError(f"ms is {value!r}")
     return number
+
+
+def _polygon(points: Any) -> FloatArray:
+    """A painted polygon ``(m, 2)``; where it is not convex, its hull."""
+    polygon = np.array(points, dtype=np.float64).reshape(-1, 2)
+    if len(polygon) < 3 or not np.isfinite(polygon).all():
+        raise ValueError(f"a painted polygon has three or more finite points, got {points}")
+    return polygon if is_convex(polygon) else convex_hull(polygon)
 
 
 def _answer(row: dict[str, Any]) -> Answer:
@@ -76,6 +84,8 @@ def _answer(row: dict[str, Any]) -> Answer:
     if not given and "plates" not in row and row.get("status") not in ("unsure", "error"):
         raise ValueError(f"a row needs one of {', '.join(SHAPES)}")
     for key in given:
+        if not isinstance(row[key], list | tuple | np.ndarray):
+            raise ValueError(f"{key} is a list, one entry a plate, got {row[key]!r}")
         quads += [SHAPES[key](entry) for entry in row[key]]
     if given:
         listed = row.get("scores")
@@ -91,9 +101,7 @@ def _answer(row: dict[str, Any]) -> Answer:
     return Answer(
         np.array(quads, dtype=np.float64).reshape(-1, 4, 2),
         np.array(scores, dtype=np.float64),
-        None
-        if painted is None
-        else tuple(np.array(p, dtype=np.float64).reshape(-1, 2) for p in painted),
+        None if painted is None else tuple(_polygon(p) for p in painted),
         status,
         _milliseconds(row.get("ms")),
     )
@@ -163,14 +171,18 @@ def to_prediction(
     answer: Answer, size_wh: tuple[int, int], *, conf: float = 0.0, grow: float = 0.0
 ) -> Prediction:
     """What an answer paints: its own polygons where it names them, else its quads, grown by a
-    share of their size."""
+    share of their size (the hull of corners that do not run round a plate). A plate outside the
+    picture is not painted and so does not count as reported."""
     if answer.status in ("unsure", "error"):
         return Prediction(np.empty((0, 4, 2)), np.empty(0), (), answer.status, answer.ms)
     keep = np.flatnonzero(answer.scores >= conf)
     if answer.painted is not None and not grow and len(keep) == len(answer.quads):
         painted = answer.painted
     else:
-        painted = tuple(clip_to_picture(grown(answer.quads[i], grow), size_wh) for i in keep)
+        picture = box_to_quad([0, 0, *size_wh])
+        shapes = [clip_convex(_polygon(grown(answer.quads[i], grow)), picture) for i in keep]
+        keep = np.array([i for i, s in zip(keep, shapes, strict=True) if area(s) > 0.0], np.intp)
+        painted = tuple(s for s in shapes if area(s) > 0.0)
     status = "hidden" if len(keep) else "none"
     return Prediction(answer.quads[keep], answer.scores[keep], painted, status, answer.ms)
 

@@ -22,10 +22,12 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("recall@0.5", "recall50"),
     ("≥32 px", "recall50_ge32"),
     ("recall@0.75", "recall75"),
+    ("precision", "precision50"),
     ("leak ≥32 px", "leak_ge32"),
     ("leak, quads", "leak_ge32_quads"),
     ("quad IoU", "quad_iou"),
     ("corner err. %", "corner_error_median"),
+    ("p95 %", "corner_error_p95"),
     ("over-cover", "over_cover"),
     ("false covers", "false_covers"),
     ("on crops", "false_covers_crops"),
@@ -42,7 +44,7 @@ def _cell(key: str, value: Any) -> str:
         if key.startswith("false_covers"):
             return f"{value['count']}/{value['total']}"
         return f"{100 * value['value']:.1f} %"
-    if key == "corner_error_median":
+    if key.startswith("corner_error"):
         return f"{100 * value:.1f}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
@@ -52,11 +54,12 @@ def _with_interval(key: str, value: Any) -> str:
     text = _cell(key, value)
     if not isinstance(value, dict) or not value["total"]:
         return text
-    return f"{text} ({100 * value['low']:.0f}–{100 * value['high']:.0f})"
+    return f"{text}\n{100 * value['low']:.0f}–{100 * value['high']:.0f}"
 
 
 def rows(result: dict[str, Any], *, intervals: bool = False) -> list[list[str]]:
-    """Header and one row a set, ``all`` last, as texts; shares with their intervals if wanted."""
+    """Header and one row a set, ``all`` last, as texts; shares with their intervals on a second
+    line if wanted."""
     cell = _with_interval if intervals else _cell
     table = [["set", *(title for title, _ in COLUMNS)]]
     crops = result.get("crops", {}).get("sets", {})
@@ -68,9 +71,71 @@ def rows(result: dict[str, Any], *, intervals: bool = False) -> list[list[str]]:
     return table
 
 
+def band_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Header and one row a band of plate widths, with Wilson intervals, as texts."""
+
+    def interval(share: dict[str, Any]) -> str:
+        return f"{100 * share['low']:.1f} to {100 * share['high']:.1f} %"
+
+    table = [["plate width", "plates", "recall@0.5", "95 % interval", "leak rate", "95 % interval"]]
+    for name, leak in result["all"]["leak_by_width"].items():
+        recall = result["all"]["recall50_by_width"][name]
+        shown = [_cell("", recall), interval(recall), _cell("", leak), interval(leak)]
+        table.append([f"{name} px", str(leak["total"]), *shown])
+    return table
+
+
+def costs(result: dict[str, Any]) -> str:
+    """Time and memory of the detection in one sentence; empty where neither was measured."""
+    every = result["all"]
+    said = []
+    if every.get("ms_p50") is not None:
+        known = [q for q in ("p50", "p95", "p99") if every.get(f"ms_{q}") is not None]
+        times = ", ".join(f"{q} {every[f'ms_{q}']:.1f} ms" for q in known)
+        said.append(f"detection of a decoded photo, one thread: {times}")
+        if every.get("ratio_p50") is not None:
+            given = [every[f"ratio_{q}"] for q in known if f"ratio_{q}" in every]
+            ratios = " / ".join(f"{value:.2f}" for value in given)
+            said.append(f"{ratios} × the reference network of the same run")
+    if every.get("memory_mib") is not None:
+        said.append(f"peak memory {every['memory_mib']:.0f} MiB")
+    return "; ".join(said)
+
+
 def text_table(result: dict[str, Any]) -> str:
-    """The table for a terminal."""
-    table = rows(result)
+    """The table of sets for a terminal."""
+    return _aligned(rows(result))
+
+
+def text_report(result: dict[str, Any]) -> str:
+    """Everything a terminal is shown: by set, by plate width, crops, time and memory."""
+    leak = result["all"]["leak_ge32"]
+    lines = [
+        f"{result['model']}, {result['split']}",
+        text_table(result),
+        "",
+        _aligned(band_rows(result)),
+        "",
+    ]
+    if leak["total"]:
+        low, high = 100 * leak["low"], 100 * leak["high"]
+        lines.append(
+            f"leak rate from 32 px: {100 * leak['value']:.1f} % (95 % interval {low:.1f} to"
+            f" {high:.1f} %)"
+        )
+    crops = result.get("crops")
+    if crops:
+        false = crops["false_covers"]
+        lines.append(
+            f"plate-free crops: {false['count']} false covers on {false['total']}"
+            f" ({100 * (false['value'] or 0.0):.1f} per 100,"
+            f" {100 * false['low']:.1f} to {100 * false['high']:.1f})"
+        )
+    spent = costs(result)
+    return "\n".join([*lines, spent] if spent else lines)
+
+
+def _aligned(table: list[list[str]]) -> str:
     widths = [max(len(r[i]) for r in table) for i in range(len(table[0]))]
     return "\n".join(
         "  ".join(
@@ -126,27 +191,49 @@ def overlay(
     return np.asarray(canvas, dtype=np.uint8)
 
 
+STYLE = (
+    "body{font:15px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:82rem;padding:0 1rem}"
+    "h1{overflow-wrap:anywhere}"
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;"
+    "overflow-x:auto}td,th{padding:.25rem .5rem;border-bottom:1px solid #ddd;text-align:right;"
+    "vertical-align:top;white-space:nowrap}th{white-space:normal}"
+    # The name stays in sight while a phone's reader scrolls to the figures.
+    "td:first-child,th:first-child{text-align:left;position:sticky;left:0;background:#fff;"
+    "white-space:normal;min-width:6.5rem;max-width:11rem;overflow-wrap:anywhere}"
+    ".g{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;max-width:22rem}"
+    "img{max-width:100%}figcaption{font-size:12px;color:#444;overflow-wrap:anywhere}"
+)
+
+
+def _facts(result: dict[str, Any]) -> str:
+    """What was measured, in one line."""
+    said = [f"{result['all']['photos']} photos, {result['all']['plates']} plates"]
+    if result.get("conf") is not None:
+        said.append(f"covered from confidence {result['conf']:g}")
+    if result.get("data_hash"):
+        said.append(f"data {result['data_hash'][:12]}")
+    spent = costs(result)
+    return "; ".join([*said, spent] if spent else said) + "."
+
+
 def html_report(
     result: dict[str, Any],
     title: str,
     gallery: Sequence[tuple[str, ImageArray]],
 ) -> str:
     """A self-contained page: the table, leaks by plate width, and pictures with captions."""
+    newline = "\n"
 
     def table_html(table: list[list[str]]) -> str:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in table[0])
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in r) + "</tr>" for r in table[1:]
+            "<tr>"
+            + "".join(f"<td>{html.escape(c).replace(newline, '<br>')}</td>" for c in r)
+            + "</tr>"
+            for r in table[1:]
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-    bands = [["plate width", "plates", "recall@0.5", "leak rate", "95 % interval"]]
-    for name, leak in result["all"]["leak_by_width"].items():
-        recall = result["all"]["recall50_by_width"][name]
-        interval = f"{100 * leak['low']:.1f} to {100 * leak['high']:.1f} %"
-        bands.append(
-            [f"{name} px", str(leak["total"]), _cell("", recall), _cell("", leak), interval]
-        )
     seen = result.get("crops")
     crops = ""
     if seen:
@@ -179,17 +266,12 @@ def html_report(
             )
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>body{{font:15px/1.4 system-ui,sans-serif;"
-        "margin:2rem auto;max-width:76rem;padding:0 1rem}table{border-collapse:collapse;"
-        "font-variant-numeric:tabular-nums;display:block;overflow-x:auto}td,th{padding:.25rem "
-        ".6rem;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
-        "{text-align:left}.g{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;max-width:22rem}"
-        "img{max-width:100%}figcaption{font-size:12px;color:#444}</style>"
-        f"<h1>{html.escape(title)}</h1><h2>By set</h2>"
-        "<p>In brackets the 95 % interval (Wilson), in per cent.</p>"
+        '<meta name=viewport content="width=device-width,initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(_facts(result))}</p><h2>By set</h2>"
+        "<p>Second line: the 95 % interval (Wilson), in per cent.</p>"
         f"{table_html(rows(result, intervals=True))}"
-        f"<h2>By plate width</h2>{table_html(bands)}{crops}"
+        f"<h2>By plate width</h2>{table_html(band_rows(result))}{crops}"
         "<h2>Worst photos</h2><p>Truth green (quad) or blue (box), found red, painted yellow.</p>"
         f'<div class="g">{"".join(figures)}</div></html>'
     )

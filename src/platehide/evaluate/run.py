@@ -13,6 +13,7 @@ from platehide.detector import load_detector
 from platehide.evaluate.benchmark import Reference
 from platehide.evaluate.crops import plan_crops, run_crops, summarise_crops
 from platehide.evaluate.dataset import PhotoRecord, data_hash
+from platehide.evaluate.memory import largest, peak_mib
 from platehide.evaluate.metrics import PhotoOutcome, Prediction
 from platehide.evaluate.predictions import (
     by_record,
@@ -105,7 +106,7 @@ def judge_model(
     quiet: bool = False,
 ) -> Judged:
     """Evaluate released weights (``None`` = CURRENT, else a name or a folder); times also as ratios
-    to the reference network in the same run."""
+    to the reference network in the same run, memory in a process of its own."""
     detector = load_detector(model)
     predict = detector_predictor(detector, conf)
     reference = Reference()
@@ -115,9 +116,10 @@ def judge_model(
     hide = detector.spec.thresholds.hide if conf is None else conf
     result = _result(detector.model, split, records, hide, outcomes, predict, crops, quiet)
     result["reference_ms"] = unit
-    for q in ("p50", "p95"):
+    for q in ("p50", "p95", "p99"):
         ms = result["all"][f"ms_{q}"]
         result["all"][f"ratio_{q}"] = None if ms is None else ms / unit
+    result["all"]["memory_mib"] = peak_mib(model or "CURRENT", largest(records))
     return Judged(result, outcomes, lambda _, frame: predict(frame))
 
 

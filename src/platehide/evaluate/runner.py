@@ -12,7 +12,7 @@ from tqdm import tqdm
 from platehide.cover import CoverOptions
 from platehide.cover.shape import clip_to_picture, covering_quad, with_margin
 from platehide.detection import Detector
-from platehide.errors import UnsureError, UsageError
+from platehide.errors import ImageError, UnsureError, UsageError
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.metrics import PhotoOutcome, Prediction, score_photo, summarise
 from platehide.formats import open_photo
@@ -53,15 +53,27 @@ def open_record(record: PhotoRecord) -> PixelSource:
     """The photo's first frame, by the product's own reader.
 
     Raises:
-        UsageError: the photo is shown turned by its EXIF orientation, its labels are not.
+        UsageError: the photo is not there, or has another size than its labels: they would lie
+            elsewhere (a photo shown turned by its EXIF orientation, its labels not, is the usual
+            case).
+        ImageError: it cannot be read; the message names it.
     """
-    photo = open_photo(record.path.read_bytes(), max_pixels=DEFAULT_MAX_PIXELS)
-    frame = photo.frames[0]
-    if frame.size_wh == (record.height, record.width) and record.width != record.height:
-        raise UsageError(
+    try:
+        data = record.path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{record.path}: {error.strerror}") from error
+    try:
+        frame = open_photo(data, max_pixels=DEFAULT_MAX_PIXELS).frames[0]
+    except ImageError as error:
+        raise ImageError(f"{record.path}: {error}", code=error.code) from error
+    if frame.size_wh != (record.width, record.height):
+        said = (
             f"{record.path}: shown as {frame.size_wh[0]} × {frame.size_wh[1]}, labelled as"
-            f" {record.width} × {record.height}: turn the photo upright or label it as it is shown"
+            f" {record.width} × {record.height}"
         )
+        if frame.size_wh == (record.height, record.width):
+            said += ": turn the photo upright or label it as it is shown"
+        raise UsageError(said)
     return frame
 
 
