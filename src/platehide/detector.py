@@ -13,6 +13,7 @@ import onnxruntime
 
 from platehide.detection import Findings
 from platehide.errors import WeightsError
+from platehide.geometry import plate_height, plate_width
 from platehide.looks import Look, belongs, plan_looks, tiles
 from platehide.model_spec import ModelSpec
 from platehide.pixels import Closeup, Explained, PixelSource
@@ -107,9 +108,9 @@ class OnnxDetector:
 
     def candidates(self, source: PixelSource) -> list[Candidate]:
         """Everything that may be a plate, refined, one per place, best first."""
-        if self.spec.kind == "two_head":
-            return self._two_head(source)
-        return self._dense(source)
+        found = self._two_head(source) if self.spec.kind == "two_head" else self._dense(source)
+        least = self.spec.least_px
+        return [c for c in found if max(plate_width(c.quad), plate_height(c.quad)) >= least]
 
     def refine(self, source: PixelSource, quads: Sequence[FloatArray]) -> list[FloatArray]:
         """Refine coarse quads ``(4, 2)`` in photo px that somebody else found."""

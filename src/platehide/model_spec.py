@@ -55,6 +55,8 @@ class ModelSpec:
         coarse_size: long side in px of a second, cheap look for plates that nearly fill the frame
             (dense; 0 = none). The network was trained on crops and has not seen larger plates.
         trained_width: widest plate in network px that the training crops showed (dense).
+        least_px: long side in photo px from which something is taken for a plate: what is smaller
+            cannot be read, and is as often none.
         graph: the file that is run: ``model.onnx``, or the same network in 8 bits.
         sha256: digest of each file of the folder that the model needs.
         thresholds: see ``Thresholds``.
@@ -74,6 +76,7 @@ class ModelSpec:
     iou_threshold: float = 0.3
     coarse_size: int = 0
     trained_width: float = 220.0
+    least_px: float = 0.0
     calibration: tuple[float, ...] = ()
     refiner: RefinerSpec | None = None
     graph: str = "model.onnx"

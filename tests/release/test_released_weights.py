@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,10 +22,10 @@ from platehide.evaluate.page import page
 from platehide.evaluate.reproduce import consistent
 from platehide.evaluate.runner import detector_predictor, run_records
 from platehide.formats import open_photo
-from platehide.geometry import polygon_iou
+from platehide.geometry import plate_width, polygon_iou
 from platehide.model_spec import read_spec
 from platehide.pixels import ArrayPixels
-from platehide.weights import Weights, resolve, weights_root
+from platehide.weights import Weights, load_weights, resolve, weights_root
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(p.parent for p in (ROOT / "weights").glob("*/*/spec.json"))
@@ -133,6 +134,21 @@ def test_rendered_plates_are_found_with_their_corners() -> None:
         assert len(found) == len(sample.quads), spec.name
         for quad in sample.quads:
             assert max(polygon_iou(p.quad, quad) for p in found) > 0.6, spec.name
+
+
+def test_what_cannot_be_read_is_no_plate() -> None:
+    spec = next(s for s in SCENES if len(render(s).quads) == 1)
+    sample = render(spec)
+    source = open_photo(sample.jpeg).frames[0]
+    weights = load_weights(None)
+    long_side = plate_width(sample.quads[0])
+
+    def seen(least_px: float) -> int:
+        limited = replace(weights.spec, least_px=least_px)
+        return len(OnnxDetector(Weights(weights.folder, limited)).detect(source).plates)
+
+    assert seen(0.8 * long_side) == 1
+    assert seen(1.25 * long_side) == 0
 
 
 def test_a_far_car_on_a_large_photo_is_found() -> None:

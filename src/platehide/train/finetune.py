@@ -196,6 +196,7 @@ def _write(base: Weights, parts: Parts, order: Order, folder: Path) -> Path:
     serving = Serving(
         input_size=spec.input_size,
         coarse_size=spec.coarse_size,
+        least_px=spec.least_px,
         candidate=t.candidate,
         passes=2 if spec.refiner is None else spec.refiner.passes,
         margin_of_doubt=max(0.0, t.hide - t.unsure),
