@@ -101,6 +101,13 @@ def small_layouts(cover: Cover, options: CoverOptions) -> Iterator[tuple[Detail,
             yield detail, _build(cover, replace(options, margin=0.0), 3 * number, _SIZES[0], detail)
 
 
+def small_layout(cover: Cover, options: CoverOptions, detail: Detail, aspect: float) -> FlatPlate:
+    """The small layout that a cover of that detail and aspect gets."""
+    aspect = min(max(aspect, MIN_ASPECT), MAX_ASPECT)
+    bucket = round(math.log(aspect) / _BUCKET)
+    return _build(cover, replace(options, margin=0.0), bucket, _SIZES[0], detail)
+
+
 @functools.lru_cache(maxsize=256)
 def _build(
     cover: Cover, options: CoverOptions, bucket: int, size: int, detail: Detail

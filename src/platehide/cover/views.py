@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from platehide.cover.layout import Detail, small_layouts
+from platehide.cover.layout import PLAIN_PX, SMALL_PLATE_PX, Detail, small_layout, small_layouts
 from platehide.cover.template import Cover, CoverOptions
 from platehide.types import FloatArray, ImageArray
 
@@ -36,7 +36,11 @@ class View:
         boxes: what a detector may take for a plate, as shares of the width and height: all of
             the cover, and what stands on its ground. ``(n, 4)``, x0, y0, x1, y1.
         design: RGB on the canvas.
-        glance: a few of its pixels, of mean 0 for each colour and length 1, in one row.
+        few: a few of its pixels, ``(n, 3)``.
+        glance: the same, of mean 0 for each colour and length 1.
+        light: how an even fall of light makes each colour of ``few`` look, ``(3, n, 3)``: times a
+            gain, times a slope across, times a slope down.
+        unlit: from a colour seen ``(n,)`` to these three numbers, ``(3, 3, n)``.
         plain: only its edge can be seen.
     """
 
@@ -44,7 +48,10 @@ class View:
     aspect: float
     boxes: FloatArray
     design: FloatPicture
+    few: FloatPicture
     glance: FloatPicture
+    light: FloatPicture
+    unlit: FloatPicture
     plain: bool
 
 
@@ -52,6 +59,7 @@ def prepare(cover: Cover, options: CoverOptions) -> None:
     """Lay the cover out now, so that the first photo need not wait for it."""
     if options.style != "blur":
         views(cover, options)
+        paint_of(cover, options)
 
 
 def views(cover: Cover, options: CoverOptions) -> tuple[View, ...]:
@@ -61,18 +69,85 @@ def views(cover: Cover, options: CoverOptions) -> tuple[View, ...]:
 
 @functools.lru_cache(maxsize=32)
 def _layouts(cover: Cover, options: CoverOptions) -> tuple[View, ...]:
-    found: list[View] = []
-    for detail, plate in small_layouts(cover, options):
-        flat = plate.levels[0]
-        h, w = flat.shape[:2]
-        boxes = np.array([(0, 0, w, h), *_parts(flat)]) / (w, h, w, h)
-        few = cv2.resize(flat, (GLANCE_W, GLANCE_H), interpolation=cv2.INTER_AREA)
-        plain = float(few[2:-2, 2:-2].std(axis=(0, 1)).max()) < _FLAT
-        glance = few.reshape(-1, 3).astype(np.float32)
-        glance -= glance.mean(axis=0)
-        glance /= max(1e-3, float(np.linalg.norm(glance)))
-        found.append(View(detail, w / h, boxes, _on_canvas(flat), glance, plain))
-    return tuple(found)
+    return tuple(_view(detail, plate.levels[0]) for detail, plate in small_layouts(cover, options))
+
+
+def view_at(cover: Cover, options: CoverOptions, detail: Detail, aspect: float) -> View:
+    """The layout that a cover of just that shape gets (cached)."""
+    return _layout_at(cover, replace(options, margin=0.0), detail, round(aspect, 2))
+
+
+@functools.lru_cache(maxsize=128)
+def _layout_at(cover: Cover, options: CoverOptions, detail: Detail, aspect: float) -> View:
+    return _view(detail, small_layout(cover, options, detail, aspect).levels[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Paint:
+    """What a cover with nothing on it looks like.
+
+    Attributes:
+        colour: RGB of its ground, code values.
+        below_px: covers that appear narrower have nothing on them.
+    """
+
+    colour: FloatArray
+    below_px: float
+
+
+def paint_of(cover: Cover, options: CoverOptions) -> Paint | None:
+    """The paint of those covers that have nothing on them, ``None`` where none has (cached)."""
+    return _paint(cover, replace(options, margin=0.0))
+
+
+@functools.lru_cache(maxsize=32)
+def _paint(cover: Cover, options: CoverOptions) -> Paint | None:
+    limits: tuple[tuple[Detail, float], ...] = (
+        ("frame", np.inf),
+        ("mark", SMALL_PLATE_PX),
+        ("plain", PLAIN_PX),
+    )
+    for detail, below in limits:
+        flat = small_layout(cover, options, detail, 4.0).levels[0]
+        if _is_plain(_reduced(flat)):
+            middle = flat[flat.shape[0] // 3 : -(flat.shape[0] // 3)].reshape(-1, 3)
+            return Paint(np.median(middle, axis=0).astype(np.float64), below)
+    return None
+
+
+def _reduced(flat: ImageArray) -> ImageArray:
+    few = cv2.resize(flat, (GLANCE_W, GLANCE_H), interpolation=cv2.INTER_AREA)
+    return np.asarray(few, np.uint8)
+
+
+def _is_plain(few: ImageArray) -> bool:
+    return float(few[2:-2, 2:-2].std(axis=(0, 1)).max()) < _FLAT
+
+
+def _view(detail: Detail, flat: ImageArray) -> View:
+    h, w = flat.shape[:2]
+    boxes = np.array([(0, 0, w, h), *_parts(flat)]) / (w, h, w, h)
+    reduced = _reduced(flat)
+    few = reduced.reshape(-1, 3).astype(np.float32)
+    glance = few - few.mean(axis=0)
+    glance /= max(1e-3, float(np.linalg.norm(glance)))
+    v, u = np.mgrid[0:GLANCE_H, 0:GLANCE_W]
+    falls = np.stack(
+        [np.ones(u.size), u.ravel() / (GLANCE_W - 1) - 0.5, v.ravel() / (GLANCE_H - 1) - 0.5], 1
+    )
+    light = few.T[:, :, None] * falls
+    unlit = np.stack([np.linalg.pinv(terms, rcond=1e-2) for terms in light])
+    return View(
+        detail,
+        w / h,
+        boxes,
+        _on_canvas(flat),
+        few,
+        glance,
+        light.astype(np.float32),
+        unlit.astype(np.float32),
+        _is_plain(reduced),
+    )
 
 
 def _parts(flat: ImageArray) -> list[Rect]:
