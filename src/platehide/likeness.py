@@ -20,7 +20,7 @@ _LEAST_OF_SMALL, _MOST_OF_SMALL = 0.84, 0.42
 MOST_CAST = 0.25
 _SMALL_PX = 24  # height below which much can look like anything
 _ITERATIONS = 40
-_BLURS = 0.6, 1.2, 2.0  # px of the photo
+_BLURS = 0.6, 1.2, 2.0, 3.0  # px of the photo
 _FAINT = 0.25  # of the strongest colour: what is as dark tells nothing of the light's colour
 
 UNIT = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])

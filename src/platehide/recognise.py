@@ -69,17 +69,15 @@ def likenesses(
     if far is None:
         return
     for guess, moved in _at_a_glance(far, guesses):
-        outline = moved.outline
-        near = Near.of(source, [outline])
-        if near is None:
-            continue
-        view = _likeliest(near, moved, cover, options)
-        found = compare(near, view, moved.to_picture)
-        if found is None or not _held(quad, found.quad):
-            continue
-        if not 1 / _MOST_RESIZED < plate_height(found.quad) / guess.height < _MOST_RESIZED:
-            continue
-        yield found._replace(small=height < _SMALL_PX)
+        for place in (moved,) if guess.part else (moved, guess):
+            near = Near.of(source, [place.outline])
+            if near is None:
+                continue
+            found = compare(near, _likeliest(near, place, cover, options), place.to_picture)
+            if found is None or not _held(quad, found.quad):
+                continue
+            if 1 / _MOST_RESIZED < plate_height(found.quad) / guess.height < _MOST_RESIZED:
+                yield found._replace(small=height < _SMALL_PX)
 
 
 def _held(quad: FloatArray, cover: FloatArray) -> bool:
