@@ -29,6 +29,7 @@ from platehide.types import FloatArray, ImageArray, as_quad
 
 _NOISE_TILE = 256
 _LIGHT_W, _LIGHT_H = 256, 128
+_MOST_LIGHT = 0.93  # a cover is never burnt out: what is might have been anything
 _OWN_BLUR_PX = 0.4  # σ of the warp itself: area-sampled flat cover, bilinear interpolation
 
 
@@ -133,7 +134,7 @@ def _lit(flat: ImageArray, look: PlateLook, white: float) -> ImageArray:
         edge = 1.0 / (1.0 + np.exp(-np.clip(across, -30, 30)))
         light = light * (1.0 + (ratio - 1.0) * edge)
     bright = max(white, 0.9)  # a dark cover stays dark; a light one takes the plate's level
-    gain = np.clip(light, 0.06, 1.1) ** (1 / GAMMA) / bright
+    gain = np.clip(light, 0.06, _MOST_LIGHT) ** (1 / GAMMA) / bright
     cast = np.array(look.cast, dtype=np.float32) ** (1 / GAMMA)
     field = cv2.merge([np.asarray(gain * c, dtype=np.float32) for c in cast])
     if (few_w, few_h) != (w, h):
