@@ -27,11 +27,14 @@ from PIL import Image, ImageOps
 
 from platehide.errors import ImageError
 from platehide.formats import open_photo
+from platehide.formats.orientation import to_displayed
 from platehide.formats.raster import painted, rgb8
+from platehide.formats.tiff_photo import write_tiff
 from platehide.image_io import WriteOptions
-from platehide.metadata.exif import TiffReader
+from platehide.metadata.exif import Exif, TiffReader
 from platehide.metadata.gif_blocks import lzw_state, walk_gif
 from platehide.metadata.png_chunks import SIGNATURE, png_chunk, walk_png
+from platehide.metadata.tiff_pages import PLANAR, TiffPage
 from platehide.metadata.webp_riff import estimate_quality, walk_webp
 from platehide.pixels import Patch
 
@@ -423,6 +426,37 @@ def test_sixteen_bit_pages() -> None:
     assert np.array_equal(after[1][kept], pages[1][kept])
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sixteen_bit_pages_are_turned_as_shallow_ones(orientation: int) -> None:
+    layout = [(page_of(deep(3), orientation), deep(3))]
+    photo = open_photo(write_tiff(layout, Exif(), "none"))
+    shown = to_displayed(deep(3), orientation)
+    assert np.array_equal(photo.frames[0].overview(1), rgb8(shown))
+    finished = photo.write([patch()], WriteOptions())
+    after = cv2.imdecode(np.frombuffer(finished.data, np.uint8), cv2.IMREAD_UNCHANGED)[:, :, ::-1]
+    assert after.shape == shown.shape  # OpenCV turns it
+    kept = outside(after.shape)
+    assert np.array_equal(after[kept], shown[kept])
+    assert (after[20, 30] == np.array(COLOUR) * 257).all()
+
+
+def page_of(samples: np.ndarray, orientation: int = 1) -> TiffPage:
+    height, width = samples.shape[:2]
+    return TiffPage(0, width, height, 16, True, False, orientation, (), None)
+
+
+def test_sixteen_bits_in_planes_are_refused() -> None:
+    """OpenCV would read one third of the picture three times over."""
+    data = bytearray(write_tiff([(page_of(deep(3)), deep(3))], Exif(), "none"))
+    reader = TiffReader(bytes(data))
+    entries = reader.entries(reader.number(4, "I") or 0)[0]
+    planar = next(at for tag, _, _, at in entries if tag == PLANAR)
+    data[planar] = 2
+    with pytest.raises(ImageError) as caught:
+        open_photo(bytes(data))
+    assert caught.value.code == "unsupported"
+
+
 def test_tiff_that_cannot_be_done_right_is_refused() -> None:
     floats = Image.fromarray(scene(1)[:, :, 0].astype(np.float32))
     for data in (saved(floats, "TIFF"), saved(mode("CMYK"), "TIFF")):
@@ -432,6 +466,24 @@ def test_tiff_that_cannot_be_done_right_is_refused() -> None:
     raw = saved(mode("RGB"), "TIFF", tiffinfo={50706: b"\1\4\0\0"})
     with pytest.raises(ImageError, match="raw"):
         open_photo(raw)
+
+
+@pytest.mark.parametrize("name", ["1", "P", "RGB"])
+def test_bmp_with_the_short_header_of_os2(name: str) -> None:
+    picture = mode(name)
+    data = saved(picture, "BMP")
+    at, header, bits = struct.unpack_from("<I", data, 10)[0], data[14:54], data[28]
+    width, height = struct.unpack_from("<ii", header, 4)
+    palette = b"".join(data[i : i + 3] for i in range(54, at, 4))
+    palette = palette.ljust(0 if bits > 8 else 3 << bits, b"\0")
+    core = struct.pack("<IHHHH", 12, width, height, 1, bits) + palette
+    short = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(core)) + core + data[at:]
+    photo = open_photo(short)
+    assert np.array_equal(photo.frames[0].overview(1), np.asarray(picture.convert("RGB")))
+    for end in (13, 20, 25, len(short) - 1):
+        with pytest.raises(ImageError) as caught:
+            open_photo(short[:end])
+        assert caught.value.code == "truncated"
 
 
 def test_bmp_keeps_alpha_and_profile() -> None:

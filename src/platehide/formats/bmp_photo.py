@@ -19,7 +19,7 @@ from platehide.types import EditMode
 
 MEDIA_TYPE = "image/bmp"
 _FILE_HEADER = 14
-_INFO, _V5 = 40, 124
+_CORE, _INFO, _V5 = 12, 40, 124
 _EMBEDDED_PROFILE = b"DEBM"  # 'MBED', little-endian
 _SRGB = b"BGRs"
 _BITFIELDS = 3
@@ -53,13 +53,20 @@ def open_bmp(data: bytes, *, max_pixels: int) -> BmpPhoto:
     Raises:
         ImageError: ``truncated``, ``corrupt``, ``unsupported``, ``too_large``.
     """
-    if len(data) < _FILE_HEADER + _INFO:
+    if len(data) < _FILE_HEADER + _CORE:
         raise ImageError("BMP ends inside its header", code="truncated")
     pixels_at, header_size = struct.unpack_from("<II", data, 10)
-    if not _INFO <= header_size <= _V5:
+    if header_size != _CORE and not _INFO <= header_size <= _V5:
         raise ImageError("BMP with this header is not supported", code="unsupported")
-    width, height = struct.unpack_from("<ii", data, 18)
-    bits, compression = struct.unpack_from("<HI", data, 28)
+    if len(data) < _FILE_HEADER + header_size:
+        raise ImageError("BMP ends inside its header", code="truncated")
+    across = down = compression = 0
+    if header_size == _CORE:  # OS/2
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+    else:
+        width, height = struct.unpack_from("<ii", data, 18)
+        bits, compression = struct.unpack_from("<HI", data, 28)
+        across, down = struct.unpack_from("<ii", data, 38)
     check_pixels(width, abs(height), max_pixels)
     if bits not in (1, 4, 8, 16, 24, 32) or compression not in (0, 1, 2, _BITFIELDS, 6):
         raise ImageError("BMP with this compression is not supported", code="unsupported")
@@ -81,7 +88,6 @@ def open_bmp(data: bytes, *, max_pixels: int) -> BmpPhoto:
         samples = from_pillow(image)
     if samples.shape[:2] != (abs(height), width):
         raise ImageError("BMP decodes to another size than it declares")
-    across, down = struct.unpack_from("<ii", data, 38)
     return BmpPhoto(samples, (max(across, 0), max(down, 0)), icc, removed)
 
 

@@ -94,9 +94,11 @@ def _decode(data: bytes, page: TiffPage) -> Samples:
 
 
 def _better_by_opencv(page: TiffPage) -> bool:
-    """Pillow cuts 16-bit RGB to 8 bits and warns of large pages, but OpenCV multiplies alpha."""
+    """Pillow cuts 16-bit RGB to 8 bits and warns of large pages, but OpenCV multiplies alpha and
+    mixes up separate planes.
+    """
     large = page.width * page.height > (Image.MAX_IMAGE_PIXELS or sys.maxsize)
-    return page.depth == 16 or (large and not page.has_alpha)
+    return page.depth == 16 or (large and not page.has_alpha and not page.separate)
 
 
 def _by_pillow(data: bytes, page: TiffPage) -> Samples:
@@ -114,11 +116,9 @@ def _by_opencv(data: bytes, page: TiffPage) -> Samples:
     expected = np.uint16 if page.depth == 16 else np.uint8
     if not found or len(pages) != 1 or pages[0].dtype != expected:
         raise ImageError("TIFF cannot be decoded")
-    array = pages[0]
+    array = to_stored(pages[0], page.orientation)  # OpenCV turns the picture too
     if array.ndim == 2:
         return array[:, :, None]
-    if array.shape[2] not in (3, 4):
-        raise ImageError("TIFF with these samples is not supported", code="unsupported")
     return np.ascontiguousarray(array[:, :, [2, 1, 0, 3][: array.shape[2]]])
 
 

@@ -18,6 +18,7 @@ PLANAR, RESOLUTION_UNIT, EXTRA_SAMPLES, SAMPLE_FORMAT, ICC = 284, 296, 338, 339,
 _SUBFILE_TYPE, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 254, 273, 279, 324, 325
 # none, CCITT (3), LZW, JPEG, deflate (2), PackBits
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32946, 32773})
+_SEPARATE = 2
 _GREY_WHITE, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _PHOTOMETRICS = frozenset({_GREY_WHITE, _GREY, _RGB, _PALETTE, _YCBCR})
 _DNG_VERSION = 50706
@@ -39,6 +40,7 @@ class TiffPage:
         index: position in the file's chain, thumbnails counted.
         depth: bits of a sample; 16 or at most 8.
         compressed: whether its samples are compressed in any way.
+        separate: each colour lies in a plane of its own.
         resolution: numerator and denominator across and down, and the unit; empty where absent.
     """
 
@@ -51,6 +53,7 @@ class TiffPage:
     orientation: int
     resolution: tuple[int, ...]
     icc: bytes | None
+    separate: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,15 +145,18 @@ def _page(reader: TiffReader, tags: _Tags, index: int) -> TiffPage:
             f"TIFF with compression {compression}, colours {photometric} is not supported",
             code="unsupported",
         )
-    if depth == 16 and photometric not in (_GREY, _RGB):
+    samples = _first(reader, tags, SAMPLES, 1)
+    separate = samples > 1 and _first(reader, tags, PLANAR, 1) == _SEPARATE
+    if depth == 16 and (photometric not in (_GREY, _RGB) or samples not in (1, 3, 4) or separate):
         raise ImageError(
-            "TIFF with 16-bit samples in these colours is not supported", code="unsupported"
+            "TIFF with 16-bit samples in these colours or in planes is not supported",
+            code="unsupported",
         )
     orientation = _first(reader, tags, ORIENTATION, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
     return TiffPage(
         index, width, height, depth, compression != 1, EXTRA_SAMPLES in tags, orientation,
-        _resolution(reader, tags), _profile(reader, tags),
+        _resolution(reader, tags), _profile(reader, tags), separate,
     )  # fmt: skip
 
 
