@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from platehide.errors import UsageError
@@ -110,6 +112,20 @@ def run(args: argparse.Namespace) -> int:
     return _train(args, overrides)
 
 
+def _warn_of_known_photos(roots: Sequence[Path]) -> None:
+    """Say where a photo is trained on and judged on."""
+    from platehide.evaluate.dataset import load_records, seen_in_training
+
+    found = seen_in_training(load_records(roots))
+    if found:
+        judged, learned = found[0]
+        print(
+            f"platehide train: warning: {len(found)} photos of val or test are photos of train,"
+            f" byte for byte (e.g. {judged.path} and {learned.path}): figures on them say nothing",
+            file=sys.stderr,
+        )
+
+
 def _train(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     from platehide.train.config import load_config
     from platehide.train.gallery import write_report
@@ -117,7 +133,10 @@ def _train(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     from platehide.train.validate import validator_for
 
     config = load_config(args.config, overrides)
+    if args.data is None and not Path(config.data).is_dir():
+        raise UsageError(f"{config.data}: no such folder; --data DIR names the annotated photos")
     folder = args.run or Path("runs") / config.name
+    _warn_of_known_photos(args.data or [Path(config.data)])
     summary = train(
         config,
         folder,
@@ -129,7 +148,8 @@ def _train(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     )
     write_report(folder, args.data, quiet=args.quiet)
     print(f"{folder}: {summary['steps']} steps in {summary['seconds'] / 60:.1f} min", end="")
-    print(f", best score on val {summary['best']:.4f}")
+    best = summary["best"]
+    print(f", best score on val {best:.4f}" if best is not None else ", no look at val")
     print(f"next: platehide export {folder} --name {config.name} --version 0.1.0")
     return 0
 
@@ -160,6 +180,7 @@ def _finetune(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     taken = [m.removeprefix(prefix) for m in list_models() if m.startswith(prefix)]
     version = args.version or next_version(base.spec.version, taken)
     judged = args.gate_data or args.data
+    _warn_of_known_photos([*args.data, *(r for r in judged if r not in args.data)])
     order = Order(
         data=tuple(args.data),
         judged=tuple(judged),

@@ -216,7 +216,8 @@ def seen_in_training(records: Iterable[PhotoRecord]) -> list[tuple[PhotoRecord, 
     """
     by_size: dict[int, list[PhotoRecord]] = {}
     for r in records:
-        by_size.setdefault(r.path.stat().st_size, []).append(r)
+        if r.path.is_file():
+            by_size.setdefault(r.path.stat().st_size, []).append(r)
     pairs = []
     for alike in by_size.values():
         if {"train"} < {r.split for r in alike}:

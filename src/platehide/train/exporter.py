@@ -29,6 +29,7 @@ from platehide.errors import UsageError, WeightsError
 from platehide.evaluate.gate import GRAPH_LIMIT, STORAGE_LIMIT
 from platehide.files import write_whole
 from platehide.model_spec import ModelSpec, RefinerSpec, Thresholds
+from platehide.train.checkpoints import read_checkpoint
 from platehide.train.config import TrainConfig, from_dict
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
 from platehide.train.tasks import build_task
@@ -63,7 +64,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         file = path / "best.pt" if (path / "best.pt").is_file() else path / "last.pt"
     if not file.is_file():
         raise UsageError(f"{path}: no checkpoint there")
-    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    saved = read_checkpoint(file, "model", "config", "step")
     values = dict(saved["config"]) | {"pretrained": "none"}
     config = from_dict(values, str(file))
     model = build_task(config).model

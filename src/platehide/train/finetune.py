@@ -18,13 +18,14 @@ from typing import Any
 import yaml
 
 from platehide.errors import UsageError
-from platehide.evaluate.dataset import PhotoRecord, load_records
+from platehide.evaluate.dataset import PhotoRecord, load_records, require_photos
 from platehide.evaluate.report import write_text
 from platehide.evaluate.run import judge_model
+from platehide.train.checkpoints import save_atomic
 from platehide.train.config import TrainConfig, from_dict
 from platehide.train.exporter import Checkpoint, load_checkpoint
 from platehide.train.gallery import write_report
-from platehide.train.loop import save_atomic, train
+from platehide.train.loop import train
 from platehide.train.release import Parts, Serving, release
 from platehide.train.restore import restore
 from platehide.train.validate import validator_for
@@ -123,9 +124,7 @@ def _records(roots: Sequence[Path], split: str, what: str) -> list[PhotoRecord]:
     where = ", ".join(map(str, roots))
     if not any(r.plates for r in found):
         raise UsageError(f"{where}: no photo with a plate in split {split}, {what}")
-    missing = next((r.path for r in found if not r.path.is_file()), None)
-    if missing is not None:
-        raise UsageError(f"{missing}: named in the annotations and not there")
+    require_photos(found)
     return found
 
 
@@ -135,14 +134,12 @@ def _stage(
     """Train one network from its released state; a finished stage is not trained again."""
     folder = order.run / name
     if not (folder / "summary.json").is_file() or not order.resume:
-        if order.resume and not (folder / "last.pt").is_file():
-            shutil.rmtree(folder, ignore_errors=True)  # it had not come to its first checkpoint
         begin = order.run / f"{name}-start.pt"
         save_atomic({"model": dict(start.model.state_dict())}, begin)
         train(
             config,
             folder,
-            resume=order.resume and (folder / "last.pt").is_file(),
+            resume=order.resume and (folder / "config.yaml").is_file(),
             initial=begin,
             data=list(order.data),
             quiet=order.quiet,

@@ -1,8 +1,9 @@
 """The training loop: seeded, resumable, the same for every task, on a GPU or the CPU.
 
 Run folder: ``config.yaml``, ``run.json`` (git commit, data hash, versions), ``metrics.jsonl``
-(one row per report), ``last.pt`` (everything a resume needs) and ``best.pt`` (weights with the
-best look at ``val``), ``samples.png`` and TensorBoard logs. Curves and the gallery of the worst
+(one row per report), ``last.pt`` (everything a resume needs, saved at every look at ``val`` and
+every five minutes) and ``best.pt`` (weights with the best look at ``val``), ``samples.png`` and
+TensorBoard logs. Curves and the gallery of the worst
 photos are drawn afterwards (see ``gallery``).
 """
 
@@ -14,7 +15,7 @@ import platform
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from platehide import __version__
-from platehide.errors import UsageError
-from platehide.evaluate.dataset import data_hash, load_records
+from platehide.errors import PlateHideError, UsageError
+from platehide.evaluate.dataset import PhotoRecord, data_hash, load_records, require_photos
+from platehide.evaluate.report import write_text
+from platehide.train.checkpoints import read_checkpoint, save_atomic
 from platehide.train.config import TrainConfig
 from platehide.train.inspection import write_samples
 from platehide.train.tasks import (
@@ -43,6 +46,13 @@ Validator = Callable[[nn.Module, TrainConfig], dict[str, float]]
 """Takes the averaged model in eval mode; higher ``score`` is better."""
 
 REPORT_EVERY = 50
+SAVE_EVERY_S = 300.0
+"""What an interruption costs at most; it changes nothing about the training."""
+FREE_TO_CHANGE = frozenset(
+    {"steps", "validate_every", "validate_photos", "workers", "threads", "bf16", "data"}
+    | {"pretrained"}
+)
+"""Config keys that a resumed run may have otherwise than it began with."""
 
 
 def git_commit() -> str:
@@ -90,15 +100,9 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.state_dict())
 
 
-def save_atomic(payload: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint to a temporary name, then rename it."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(payload, temporary)
-    temporary.replace(path)
-
-
-def _batches(task: TrainTask, config: TrainConfig, start: int, roots: list[Path]) -> Iterator[Any]:
-    records = load_records(roots, "train")
+def _batches(
+    task: TrainTask, config: TrainConfig, start: int, records: list[PhotoRecord]
+) -> Iterator[Any]:
     dataset = task.dataset(records, config.steps * config.batch_size)
     rest = Subset(dataset, range(start * config.batch_size, config.steps * config.batch_size))
     loader: DataLoader[Any] = DataLoader(
@@ -111,17 +115,73 @@ def _batches(task: TrainTask, config: TrainConfig, start: int, roots: list[Path]
     return iter(loader)
 
 
-def _write_run_info(folder: Path, config: TrainConfig, roots: list[Path]) -> None:
+def _write_run_info(folder: Path, config: TrainConfig, records: Sequence[PhotoRecord]) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
     info = {
         "git_commit": git_commit(),
-        "data_hash": data_hash(load_records(roots)),
+        "data_hash": data_hash(records),
         "platehide": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     (folder / "run.json").write_text(json.dumps(info, indent=2) + "\n")
+
+
+def _training_records(roots: Sequence[Path]) -> tuple[list[PhotoRecord], list[PhotoRecord]]:
+    """All records, and those of split ``train``; photos that are missing are told now.
+
+    Raises:
+        UsageError: no ``train`` photo with a plate, or a photo that is not there.
+    """
+    records = load_records(roots)
+    learned = [r for r in records if r.split == "train"]
+    if not any(r.plates for r in learned):
+        where = ", ".join(map(str, roots))
+        raise UsageError(f"{where}: no photo with a plate in split train, nothing to train on")
+    require_photos(r for r in records if r.split != "test")
+    return records, learned
+
+
+def _resumable(folder: Path, config: TrainConfig, device: torch.device) -> dict[str, Any] | None:
+    """The checkpoint to go on from; ``None`` where the run was interrupted before its first.
+
+    Raises:
+        UsageError: the folder is no run, or one of another config.
+    """
+    last = folder / "last.pt"
+    if not last.is_file():
+        if (folder / "config.yaml").is_file():
+            return None
+        raise UsageError(f"{folder}: nothing to resume, no last.pt")
+    saved = read_checkpoint(
+        last, "model", "raw", "optimizer", "step", "best", "config", device=device
+    )
+    mine = config.to_dict()
+    other = [
+        f"{key} was {saved['config'][key]!r}, is {mine[key]!r}"
+        for key in sorted(set(mine) & set(saved["config"]) - FREE_TO_CHANGE)
+        if mine[key] != saved["config"][key]
+    ]
+    if other:
+        raise UsageError(f"{folder}: a run of another config ({'; '.join(other)})")
+    return saved
+
+
+def _forget_after(folder: Path, step: int) -> None:
+    """Drop the reports of steps that will be done again."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            keep = int(json.loads(line)["step"]) <= step
+        except (ValueError, KeyError, TypeError):  # cut off in the middle of a row
+            keep = False
+        if keep:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
 
 
 def train(
@@ -142,20 +202,20 @@ def train(
         data: roots of annotated photos; the config's ``data`` where not given.
 
     Raises:
-        UsageError: the folder exists, or there is nothing to resume, or the config differs.
+        UsageError: the folder exists, or there is nothing to resume, or the config differs; no
+            photo to train on, or one that is not there.
+        PlateHideError: the loss is not finite.
     """
-    roots = data or [Path(config.data)]
     last = folder / "last.pt"
     if folder.exists() and any(folder.iterdir()) and not resume:
         raise UsageError(f"{folder}: exists already; --resume goes on, or choose another --run")
-    if resume and not last.is_file():
-        raise UsageError(f"{folder}: nothing to resume, no last.pt")
-    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    saved = _resumable(folder, config, device) if resume else None
+    records, learned = _training_records(data or [Path(config.data)])
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = build_task(config)
     model = task.model
     if initial is not None:
@@ -168,21 +228,23 @@ def train(
     optimizer = torch.optim.AdamW(parameter_groups(model, config), weight_decay=config.weight_decay)
     average = AveragedState(model, config.ema_decay)
     start, best = 0, -math.inf
-    if resume:
-        saved = torch.load(last, map_location=device, weights_only=True)
+    shown = None if saved is not None else task.dataset(learned, 32)
+    folder.mkdir(parents=True, exist_ok=True)
+    if saved is not None:
         model.load_state_dict(saved["raw"])
         average.state = saved["model"]
         optimizer.load_state_dict(saved["optimizer"])
         start, best = int(saved["step"]), float(saved["best"])
-    else:
-        _write_run_info(folder, config, roots)
-        shown = task.dataset(load_records(roots, "train"), 32)
+    _forget_after(folder, start)
+    if shown is not None:
+        _write_run_info(folder, config, records)
         write_samples(shown, folder / "samples.png")
     one_dnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     use_bf16 = config.bf16 and (device.type == "cuda" or one_dnn)
     meters: dict[str, float] = defaultdict(float)
     began, seen = time.monotonic(), 0
-    batches = _batches(task, config, start, roots)
+    batches = _batches(task, config, start, learned)
+    saved_at = time.monotonic()
     progress = tqdm(total=config.steps, initial=start, desc=config.name, disable=quiet)
     model.train()
 
@@ -211,7 +273,11 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
                 parts = task.loss(model, images.to(device), move_targets(targets, device), step)
             if not torch.isfinite(parts["total"]):
-                raise RuntimeError(f"{config.name}: the loss is not finite at step {step}")
+                raise PlateHideError(
+                    f"{config.name}: the loss is not finite at step {step}; a smaller lr_head and"
+                    " lr_backbone, or a smaller clip_norm, and begin anew",
+                    code="diverged",
+                )
             optimizer.zero_grad()
             parts["total"].backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -249,9 +315,15 @@ def train(
                         best = score["score"]
                         payload = {"model": average.state, "step": done, "val": score}
                         save_atomic(payload | {"config": config.to_dict()}, folder / "best.pt")
+            if due or done == config.steps or time.monotonic() - saved_at > SAVE_EVERY_S:
                 checkpoint(done)
+                saved_at = time.monotonic()
     progress.close()
-    summary = {"steps": config.steps, "best": best, "seconds": time.monotonic() - began}
+    summary = {
+        "steps": config.steps,
+        "best": best if math.isfinite(best) else None,
+        "seconds": time.monotonic() - began,
+    }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
@@ -260,11 +332,9 @@ def load_fitting(model: nn.Module, path: Path) -> int:
     """Load the tensors of a checkpoint that fit by name and shape; returns how many.
 
     Raises:
-        UsageError: the file is missing or nothing fits.
+        UsageError: the file is missing or damaged, or nothing fits.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such checkpoint")
-    state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    state = read_checkpoint(path, "model")["model"]
     wanted = model.state_dict()
     if any(k.startswith("votes.") for k in wanted) and not any(
         k.startswith("votes.") for k in state
