@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from PIL import Image, features
 
 from platehide.errors import ImageError
 from platehide.formats import open_photo
+from platehide.formats.orientation import to_displayed
 from platehide.image_io import WriteOptions
+from platehide.metadata.avif_boxes import describe_avif
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="needs a Pillow with AVIF")
 
@@ -115,3 +119,62 @@ def test_animated_avif_is_refused() -> None:
     with pytest.raises(ImageError) as caught:
         open_photo(out.getvalue())
     assert caught.value.code == "unsupported"
+
+
+def cropped_avif(numbers: tuple[int, ...], **options: Any) -> bytes:
+    """An AVIF of the scene whose colour profile became a crop: libavif reads on past it."""
+    data = bytearray(encode(scene(), "AVIF", quality=90, icc_profile=ICC, **options))
+    at = data.index(b"colrprof") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    clap = b"clap" + b"".join((n % (1 << 32)).to_bytes(4, "big") for n in numbers)
+    data[at + 4 : at + size] = clap.ljust(size - 4, b"\0")
+    boxes = [b"ispe", b"pixi", b"av1C", b"clap"]
+    number = 1 + sorted(boxes, key=data.index).index(b"clap")
+    place = data.index(b"ipma") + 15
+    count = data[place - 1]
+    data[data.index(number, place, place + count)] |= 0x80  # must be known to a reader
+    return bytes(data)
+
+
+@needs_avif
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_an_avif_cuts_off_is_not_shown(orientation: int) -> None:
+    """x 10…49, y 20…51 of 96×64, by its centre as the format says it."""
+    numbers = (40, 1, 32, 1, 30 - 48, 1, 36 - 32, 1)
+    exif = exif_block(orientation=orientation)
+    data = cropped_avif(numbers, subsampling="4:4:4", exif=exif)
+    shown = open_photo(data).frames[0].overview(1).astype(int)
+    expected = to_displayed(scene()[20:52, 10:50], orientation)
+    assert shown.shape == expected.shape
+    assert np.abs(shown - expected).mean() < 6
+
+
+@needs_avif
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (41, 1, 32, 1, 0, 1, 0, 1),
+        (40, 1, 32, 1, 29, 1, 0, 1),
+        (40, 0, 32, 1, 0, 1, 0, 1),
+        (80, 2, 32, 1, 1, 3, 0, 1),
+        (0, 1, 32, 1, 0, 1, 0, 1),
+    ],
+)
+def test_a_crop_that_does_not_add_up_is_refused(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError) as caught:
+        open_photo(cropped_avif(numbers))
+    assert caught.value.code in ("unsupported", "corrupt")
+
+
+@needs_avif
+def test_the_walk_through_the_boxes_never_raises() -> None:
+    rng = np.random.default_rng(6)
+    data = cropped_avif((40, 1, 32, 1, 0, 1, 0, 1))
+    head = data.index(b"mdat")
+    assert describe_avif(data, (96, 64)) == ((28, 16, 68, 48), False)
+    for _ in range(2000):
+        mutant = np.frombuffer(data[: head + 40], np.uint8).copy()
+        places = rng.integers(0, len(mutant), rng.integers(1, 5))
+        mutant[places] = rng.integers(0, 256, len(places))
+        with contextlib.suppress(ImageError):
+            describe_avif(mutant.tobytes()[: int(rng.integers(1, len(mutant)))], (96, 64))

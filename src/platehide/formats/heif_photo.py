@@ -17,6 +17,7 @@ from platehide.formats.guard import check_pixels, decoding
 from platehide.formats.jpeg_photo import finish
 from platehide.formats.orientation import to_displayed
 from platehide.image_io import FinishedPhoto, WriteOptions
+from platehide.metadata.avif_boxes import describe_avif
 from platehide.metadata.exif import Exif, build_exif, read_exif
 from platehide.metadata.icc import usable_profile
 from platehide.metadata.jpeg_scrub import JpegMetadata, picture_bytes
@@ -88,7 +89,8 @@ def open_avif(data: bytes, *, max_pixels: int) -> HeifPhoto:
     """Open an AVIF.
 
     Raises:
-        ImageError: ``too_large``, ``unsupported`` (a sequence), ``truncated``, ``corrupt``.
+        ImageError: ``too_large``, ``unsupported`` (a sequence, a crop between pixels),
+            ``truncated``, ``corrupt``.
     """
     with decoding("AVIF"), AvifImageFile(io.BytesIO(data)) as image:
         check_pixels(image.width, image.height, max_pixels)
@@ -97,8 +99,14 @@ def open_avif(data: bytes, *, max_pixels: int) -> HeifPhoto:
         info = dict(image.info)
         rgb = _flat(image)
     exif = read_exif(info.get("exif", b"").removeprefix(b"Exif\0\0"))
-    upright = to_displayed(rgb, exif.orientation)
-    return HeifPhoto(upright, "image/avif", *_describe(info, exif))
+    crop, others = describe_avif(data, (rgb.shape[1], rgb.shape[0]))
+    if crop is not None:  # before the picture is turned (MIAF, 7.3.6.7)
+        x0, y0, x1, y1 = crop
+        rgb = np.ascontiguousarray(rgb[y0:y1, x0:x1])
+    photo_info = _describe(info, exif)
+    if others:
+        photo_info[2].add("heif.pictures")
+    return HeifPhoto(to_displayed(rgb, exif.orientation), "image/avif", *photo_info)
 
 
 def open_heic(data: bytes, *, max_pixels: int) -> HeifPhoto:
