@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from platehide.cover.views import FloatPicture
+from platehide.cover.views import FloatPicture, Rect
 from platehide.geometry import plate_height, plate_width, transform_points
 from platehide.nearby import Near, share_of, warped
 from platehide.pixels import PixelSource
@@ -24,9 +24,10 @@ from platehide.types import FloatArray
 _W, _H = 80, 40
 """px of the canvas that what was found takes; characters are some ten times as wide as a pixel."""
 _REACH_X, _REACH_Y = 12, 14  # px of the canvas beyond it on each side
-_INSIDE_X, _INSIDE_Y = 0.76, 0.5
+_INSIDE_X, _INSIDE_X_OF_SMALL, _INSIDE_Y = 0.84, 0.76, 0.5
 """The share that must be even. Less than all: found corners are up to a fifth of the height off,
 and what lies beyond a cover is anything. Characters of a plate reach into its middle."""
+_SMALL_PX = 48.0
 _STROKE = 5  # px of the canvas: noise is averaged out over about the width of a stroke
 _MOST_SPREAD, _MOST_SPREAD_SHARE = 1.5, 0.005
 _MOST_OFF, _MOST_OFF_SHARE = 5.0, 0.02
@@ -61,7 +62,7 @@ def even_panel(source: PixelSource, quad: FloatArray, paint: FloatArray) -> Pane
     first = Near.of(source, [quad])
     if first is None:
         return None
-    x, y, w, h = _inside()
+    x, y, w, h = part = _inside(plate_width(quad) < _SMALL_PX)
     level, move = first.level_for(shrink)
     to_inside = share_of((-x, -y, _W, _H))
     inside = warped(level, move @ to_quad @ to_inside, (w, h)).astype(np.float32)
@@ -77,12 +78,12 @@ def even_panel(source: PixelSource, quad: FloatArray, paint: FloatArray) -> Pane
     level, move = canvas.level_for(shrink)
     size = _W + 2 * _REACH_X, _H + 2 * _REACH_Y
     around = warped(level, move @ to_quad @ share_of((_REACH_X, _REACH_Y, _W, _H)), size)
-    return Panel(transform_points(to_quad, _extent(around.astype(np.float32), light)), cast)
+    return Panel(transform_points(to_quad, _extent(around.astype(np.float32), light, part)), cast)
 
 
-def _inside() -> tuple[int, int, int, int]:
-    """Where the inside of what was found lies on its part of the canvas: x, y, width, height."""
-    w, h = round(_W * _INSIDE_X), round(_H * _INSIDE_Y)
+def _inside(small: bool) -> Rect:
+    """Where the inside of what was found lies on its part of the canvas."""
+    w, h = round(_W * (_INSIDE_X_OF_SMALL if small else _INSIDE_X)), round(_H * _INSIDE_Y)
     return (_W - w) // 2, (_H - h) // 2, w, h
 
 
@@ -161,17 +162,17 @@ def _cast(colour: NDArray[np.float32], paint: FloatArray) -> float | None:
     return cast if _DARKEST < middle < _BRIGHTEST and cast <= _MOST_CAST else None
 
 
-def _extent(canvas: FloatPicture, light: FloatPicture) -> FloatArray:
+def _extent(canvas: FloatPicture, light: FloatPicture, inside: Rect) -> FloatArray:
     """How far the panel goes on, ``(4, 2)`` as shares of what was found: line by line outwards,
     while most of a line's middle is in the same light."""
     h, w = canvas.shape[:2]
     v, u = np.mgrid[0:h, 0:w].astype(np.float32)
-    u = (u + 0.5 - _REACH_X - _W / 2) / (_W * _INSIDE_X)
-    v = (v + 0.5 - _REACH_Y - _H / 2) / (_H * _INSIDE_Y)
+    x, y, iw, ih = inside
+    u = (u + 0.5 - _REACH_X - _W / 2) / iw
+    v = (v + 0.5 - _REACH_Y - _H / 2) / ih
     there = light[0] + u[..., None] * light[1] + v[..., None] * light[2]
     limit = _SAME + _SAME_SHARE * float(light[0].mean())
     same = np.abs(canvas - there).max(axis=2) < limit
-    x, y, iw, ih = _inside()
     x, y = x + _REACH_X, y + _REACH_Y
     across = same[y : y + ih].mean(axis=0) > 0.7
     down = same[:, x : x + iw].mean(axis=1) > 0.7

@@ -41,9 +41,9 @@ _ASPECTS = 0.923, 1.0, 1.083  # a layout each
 _MOST_RESIZED = 1.6  # how far it may turn out larger or smaller than guessed
 _SMALL_PX = 18  # height of what was found below which the comparison is stricter
 _LEAST_PX = 3.0
-_OUT_ALONG, _OUT_ACROSS = 0.16, 0.34
-"""How far what was found may reach beyond the cover, as shares of its width and height: a character
-could stand beside a cover that lies beside the plate, hardly above or below."""
+_OUT_ALONG, _OUT_ACROSS = 0.1, 0.22
+"""How far what was found may reach beyond the cover on one side, as shares of its width and height:
+characters of a plate may still stand beside a cover that lies ill on it."""
 
 
 def likenesses(
@@ -61,7 +61,7 @@ def likenesses(
     paint = paint_of(cover, options)
     if paint is not None and width < _ABOUT * paint.below_px:
         panel = even_panel(source, quad, paint.colour)
-        if panel is not None and _held(quad, panel.quad):
+        if panel is not None and held(quad, panel.quad):
             yield Likeness(1.0, 0.0, panel.cast, panel.quad)
     guesses = _guesses(views(cover, options), quad, source.size_wh)
     outlines = [guess.outline for guess in guesses]
@@ -74,15 +74,15 @@ def likenesses(
             if near is None:
                 continue
             found = compare(near, _likeliest(near, place, cover, options), place.to_picture)
-            if found is None or not _held(quad, found.quad):
+            if found is None or not held(quad, found.quad):
                 continue
             if 1 / _MOST_RESIZED < plate_height(found.quad) / guess.height < _MOST_RESIZED:
                 yield found._replace(small=height < _SMALL_PX)
 
 
-def _held(quad: FloatArray, cover: FloatArray) -> bool:
-    """Whether ``quad`` reaches no further beyond ``cover`` than corners that are found on a cover
-    may be off; both ``(4, 2)``."""
+def held(quad: FloatArray, cover: FloatArray) -> bool:
+    """Whether ``quad`` reaches no further beyond the sides of ``cover`` than what is found on a
+    cover does; both ``(4, 2)``."""
     u = 0.5 * (cover[1] - cover[0] + cover[2] - cover[3])
     v = 0.5 * (cover[3] - cover[0] + cover[2] - cover[1])
     area = float(u[0] * v[1] - u[1] * v[0])
