@@ -16,7 +16,7 @@ from platehide.detection import Detector, Findings
 from platehide.errors import ImageError, UnsureError
 from platehide.formats import open_photo
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
-from platehide.recognise import likenesses
+from platehide.recognise import held, likenesses
 from platehide.types import Detection, FloatArray, HideResult
 from platehide.verify import CoveredPlate, VerifyMode, explained, mended
 from platehide.verify import verify as prove
@@ -31,6 +31,11 @@ MOST_ATTEMPTS = 3
 WORN_SHARE = 0.25
 """A plate that is found on a cover which is there already may reach beyond it by this share: the
 first run has seen that nothing of the plate is left there."""
+
+
+def _wears(quad: FloatArray, worn: list[FloatArray]) -> bool:
+    """Whether what was found at ``quad`` is one of the covers that are there already."""
+    return any(explained(quad, [old], WORN_SHARE) and held(quad, old) for old in worn)
 
 
 class _Stopwatch:
@@ -194,10 +199,10 @@ class PlateHider:
         for index, (frame, findings) in enumerate(zip(photo.frames, seen, strict=True)):
             old: list[FloatArray] = []
             for plate in (*findings.plates, *findings.doubtful):
-                if explained(plate.quad, old, WORN_SHARE):
+                if _wears(plate.quad, old):
                     continue
                 for found in likenesses(frame, plate.quad, cover, look):
-                    if found.covered and explained(plate.quad, [found.quad], WORN_SHARE):
+                    if found.covered and _wears(plate.quad, [found.quad]):
                         old.append(found.quad)
                         break
             worn += [(index, outline) for outline in old]
@@ -212,9 +217,9 @@ class PlateHider:
         doubtful: list[Detection] = []
         for index, findings in enumerate(found):
             old = [quad for at, quad in worn if at == index]
-            bare = [p for p in findings.plates if not explained(p.quad, old, WORN_SHARE)]
+            bare = [p for p in findings.plates if not _wears(p.quad, old)]
             covers += [CoveredPlate(index, p, draw(index, p.quad)) for p in bare]
-            doubtful += [p for p in findings.doubtful if not explained(p.quad, old, WORN_SHARE)]
+            doubtful += [p for p in findings.doubtful if not _wears(p.quad, old)]
         return covers, doubtful
 
     def _prove(
