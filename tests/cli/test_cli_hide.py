@@ -503,6 +503,23 @@ def test_standard_input_to_standard_output(
     assert ("-:" in capsys.readouterr().err) == (code == 1)
 
 
+@pytest.mark.parametrize("output", ["-", "elsewhere"])
+def test_an_output_folder_for_standard_input_is_said_to_be_unused(
+    output: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = _Stream()
+    monkeypatch.setattr(sys, "stdin", _Stream(photo_bytes("plate")))
+    monkeypatch.setattr(sys, "stdout", written)
+    assert hide("-", "-o", output) == 0
+    assert written.buffer.getvalue()
+    assert ("-o elsewhere is not used" in capsys.readouterr().err) == (output == "elsewhere")
+    assert tree(tmp_path) == []
+
+
 def test_a_full_disk_under_the_report_ends_the_run_with_whole_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,6 +295,12 @@ def _hide_stdin(args: argparse.Namespace, settings: HideSettings, make: HiderFac
         raise UsageError("- (standard input) cannot be mixed with other inputs")
     if sys.stdout.isatty():
         raise UsageError("standard output is a terminal; redirect it to a file")
+    if args.output not in (None, "-"):
+        print(
+            f"{_PROG}: -o {printable(args.output)} is not used: a photo from standard input goes "
+            "to standard output",
+            file=sys.stderr,
+        )
     try:
         one_thread()
         hider = make(settings)
