@@ -46,6 +46,39 @@ def test_jpeg_fill_bytes_are_skipped_and_not_copied() -> None:
     assert picture_bytes(padded, layout) == picture_bytes(data, walk_jpeg(data, max_pixels=HUGE))
 
 
+@pytest.mark.parametrize("tail", [b"\xff" * 9, b"\xff\xd3", b"\xff\xd0\xff\xff\xd1\xff"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_fill_bytes_and_restarts_behind_a_scan_are_dropped(
+    tail: bytes, progressive: bool
+) -> None:
+    data = picture("JPEG", progressive=progressive)
+    plain = walk_jpeg(data, max_pixels=HUGE)
+    ended = data
+    for scan in reversed(plain.scans):
+        ended = ended[: scan.end] + tail + ended[scan.end :]
+    layout = walk_jpeg(ended, max_pixels=HUGE)
+    assert len(ended) == len(data) + len(tail) * len(plain.scans)
+    assert picture_bytes(ended, layout) == picture_bytes(data, plain)
+    assert not layout.padded
+
+
+@pytest.mark.parametrize(
+    ("mode", "transform", "expected"),
+    [("RGB", 2, 1), ("RGB", 9, 1), ("CMYK", 1, 2), ("CMYK", 0, 0), ("L", 1, 1)],
+)
+def test_jpeg_colour_transforms_that_are_not_defined(
+    mode: str, transform: int, expected: int
+) -> None:
+    out = io.BytesIO()
+    Image.new(mode, (16, 16)).save(out, "JPEG")
+    data = out.getvalue()
+    marker = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes((transform,))
+    own = data.find(b"\xff\xee\0\x0eAdobe")
+    data = data[:2] + marker + (data[2:] if own < 0 else data[2:own] + data[own + 16 :])
+    adobe = read_metadata(data, walk_jpeg(data, max_pixels=HUGE)).adobe
+    assert adobe is not None and adobe[11] == expected
+
+
 def test_jpeg_padding_between_segments_is_dropped_and_named() -> None:
     data = picture("JPEG")
     at = data.index(b"\xff\xdb")

@@ -93,7 +93,7 @@ def read_metadata(data: bytes, layout: JpegLayout) -> JpegMetadata:
             icc_count = max(icc_count, payload[13])
             icc_parts.setdefault(payload[12], payload[14:])
         elif segment.marker == APP14 and payload.startswith(b"Adobe") and len(payload) >= 12:
-            adobe = payload[:12]
+            adobe = _understood(payload[:12], len(layout.frame.components))
         elif segment.marker == COM or APP0 <= segment.marker <= 0xEF:
             dropped |= _name(segment, payload)
     icc: bytes | None = None
@@ -105,6 +105,16 @@ def read_metadata(data: bytes, layout: JpegLayout) -> JpegMetadata:
     if layout.end < len(data):
         dropped |= _name_trailer(data, layout.end)
     return JpegMetadata(density, adobe, icc, exif or Exif(), frozenset(dropped))
+
+
+def _understood(adobe: bytes, components: int) -> bytes:
+    """The Adobe marker; a colour transform that is not defined becomes what libjpeg takes it for:
+    YCbCr of three components, YCCK of four.
+    """
+    transforms = {3: (0, 1), 4: (0, 2)}.get(components)
+    if transforms is None or adobe[11] in transforms:
+        return adobe
+    return adobe[:11] + bytes(transforms[1:])
 
 
 def _name(segment: Segment, payload: bytes) -> set[str]:

@@ -25,6 +25,8 @@ _MAX_PADDING = 64
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # The next marker that is neither a stuffed zero, a restart nor a fill byte.
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+# Fill bytes may stand in front of any marker, and some encoders end a scan with a restart.
+_SCAN_TAIL = re.compile(rb"(?:\xff+[\xd0-\xd7])*\xff*\Z")
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ def walk_jpeg(data: bytes, *, max_pixels: int) -> JpegLayout:
             if found is None:
                 raise ImageError("JPEG ends inside its picture data", code="truncated")
             at = found.start()
-            scans.append(Scan(segment, at))
+            tail = data[max(segment.end, at - _MAX_PADDING) : at]
+            scans.append(Scan(segment, at - _tail_bytes(tail)))
             scanned = len(scans) * frame.width * frame.height
             if len(scans) > _MAX_SCANS or scanned > _MAX_SCANNED_PIXELS:
                 raise ImageError("JPEG has too many scans", code="unsupported")
@@ -177,6 +180,12 @@ def _next_marker(data: bytes, at: int) -> tuple[int, int]:
     if marker in (0x01, SOI) or 0xD0 <= marker <= 0xD7 or found.start() - at > _MAX_PADDING:
         raise ImageError(f"JPEG marker expected at byte {at}")
     return marker, found.start()
+
+
+def _tail_bytes(end_of_scan: bytes) -> int:
+    """How many bytes at the end of a scan belong to no block."""
+    found = _SCAN_TAIL.search(end_of_scan)
+    return 0 if found is None else len(found[0])
 
 
 def _read_frame(data: bytes, segment: Segment, max_pixels: int) -> Frame:
