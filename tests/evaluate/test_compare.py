@@ -34,7 +34,7 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 def test_a_plot_names_everything_and_marks_the_front() -> None:
     results = [evaluation("a<b", 5, 30.0), evaluation("slow", 20, 90.0), evaluation("x", 1, None)]
-    svg = ElementTree.fromstring(pareto_svg(results))
+    svg = ElementTree.fromstring(pareto_svg(results) or "")
     texts = [t.text for t in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert "a<b" in texts
     assert "slow" in texts
@@ -101,9 +101,44 @@ def test_evaluations_of_other_photos_are_pointed_out(
     assert svg.is_file()
 
 
+def test_without_a_time_there_is_a_table_and_no_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, svg = tmp_path / "a.json", tmp_path / "p.svg"
+    a.write_text(json.dumps(evaluation("a", 1, None)))
+    assert main(["compare", str(a), "--no-published", "--svg", str(svg)]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].startswith("a ")
+    assert "no plot" in said.err
+    assert not svg.exists()
+
+
+def test_the_run_folder_of_a_fine_tuning_has_its_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    inside = run / "weights" / "tiny" / "0.1.1"
+    inside.mkdir(parents=True)
+    (inside / "spec.json").write_text("{}")
+    (inside / "evaluation.json").write_text(json.dumps({"test": evaluation("tiny@0.1.1", 1, 9.0)}))
+    command = ["compare", str(run), "--no-published", "--svg", str(tmp_path / "p.svg")]
+    assert main(command) == 0
+    assert "tiny@0.1.1 " in capsys.readouterr().out
+    (run / "weights" / "tiny" / "0.1.2").mkdir()
+    (run / "weights" / "tiny" / "0.1.2" / "spec.json").write_text("{}")
+    assert main(command) == 2
+    assert "several weights, name one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("{}", "no evaluation"), ("[]", "no evaluation"), ("x", "Expecting value")],
+    [
+        ("{}", "no evaluation"),
+        ("[]", "no evaluation"),
+        ("x", "Expecting value"),
+        ('{"all": {}, "sets": {}}', "half-measured"),
+        ('{"test": {"all": [], "sets": {}}}', "half-measured"),
+    ],
 )
 def test_what_is_no_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str

@@ -5,6 +5,7 @@ is evaluated by the same commands on the same data.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,10 +100,28 @@ def test_train_export_and_evaluate(
     assert result["model"] == f"{head}-lite0@0.1.0"
     assert result["all"]["photos"] == 4
     assert result["all"]["ms_p50"] > 0
+    assert result["all"]["memory_mib"] > 20
+    if head != "box":
+        return
+    # The run folder itself is measured too, and compared with weights and the published network.
+    both = ["compare", str(run), str(folder), "--data", str(data), "--split", "val", "--quiet"]
+    assert main([*both, "--svg", str(tmp_path / "p.svg")]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names[1:4] == ["box-lite0@step2", "box-lite0@0.1.0", "two-head-resnet18@0.1.0"]
+    assert main(["compare", str(run), "--svg", str(tmp_path / "q.svg")]) == 2
+    assert "needs --data" in capsys.readouterr().err
+    assert main([*evaluate[:2], str(tmp_path / "nothing"), *evaluate[3:]]) == 2
+    capsys.readouterr()
 
 
-def test_a_network_of_ones_own() -> None:
+def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"name": "x", "task": "dense", "pretrained": "none"}
+    source = "from platehide.train.models.box import BoxNet as MyNet\n"
+    (tmp_path / "net_of_ones_own.py").write_text(source)
+    monkeypatch.chdir(tmp_path)  # one model file beside the config is enough
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    here = build_task(from_dict(values | {"network": "net_of_ones_own:MyNet"}, "test")).model
+    assert type(here).__name__ == "BoxNet"
     own = "platehide.train.models.rotated:RotatedBoxNet"
     model = build_task(from_dict(values | {"network": own}, "test")).model
     assert type(model).__name__ == "RotatedBoxNet"

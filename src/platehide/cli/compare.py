@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="RUN",
         help="an evaluation (JSON of platehide evaluate --out, or a folder with evaluation.json);"
-        " with --data also weights (folder or name) and predictions (.jsonl) of any detector",
+        " with --data also weights (folder or name), run folders of platehide train, and"
+        " predictions (.jsonl) of any detector",
     )
     parser.add_argument("--split", choices=["val", "test"], default="test")
     parser.add_argument(
@@ -46,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare; returns the exit code."""
+    from platehide.cli.evaluate import export_run
     from platehide.evaluate import compare
-    from platehide.evaluate.dataset import load_records
+    from platehide.evaluate.dataset import load_records, require_photos
     from platehide.evaluate.report import write_text
 
     if args.sets and not args.data:
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         records = load_records(args.data, args.split, sets)
         if not records:
             raise UsageError(f"--data {args.data[0]}: no photo in split {args.split}")
-        photos = compare.Photos(records, args.split, args.grow, args.conf, args.quiet)
+        require_photos(records)
+        photos = compare.Photos(records, args.split, export_run, args.grow, args.conf, args.quiet)
     results = [compare.load_run(name, args.split, photos) for name in args.runs]
     if not args.no_published:
         results = compare.with_published(results, args.split, photos)
@@ -77,8 +80,11 @@ def run(args: argparse.Namespace) -> int:
             f" {results[0]['model']}; give --data to measure all of them on the same",
             file=sys.stderr,
         )
-    write_text(args.svg, plot)
-    print(f"plot: {args.svg}")
+    if plot is None:
+        print("platehide compare: no plot, no row has both a time and a leak rate", file=sys.stderr)
+    else:
+        write_text(args.svg, plot)
+        print(f"plot: {args.svg}")
     if args.out:
         write_text(args.out, json.dumps(results, indent=1) + "\n")
     return 0

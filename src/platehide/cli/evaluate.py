@@ -5,15 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platehide.errors import UsageError
+
+if TYPE_CHECKING:  # imported only when the command runs
+    from platehide.evaluate.dataset import PhotoRecord
+    from platehide.evaluate.run import Judged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--model", help="name, name@version or folder (default: CURRENT)")
+    what.add_argument(
+        "--model",
+        help="name, name@version, folder of weights, or a run folder of platehide train (default:"
+        " CURRENT)",
+    )
     what.add_argument(
         "--predictions",
         type=Path,
@@ -63,11 +74,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def export_run(run_folder: Path, records: Sequence[PhotoRecord], out: Path) -> Path:
+    """Weights of a training's run folder, as it is.
+
+    Raises:
+        UsageError: the extra ``train`` is not installed.
+    """
+    try:
+        from platehide.train import trial
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{run_folder}: to measure a run folder needs {error.name}"
+            " (pip install 'platehide[train]')"
+        ) from error
+    return trial.export_run(run_folder, records, out)
+
+
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
     from platehide.evaluate.dataset import load_records, require_photos
     from platehide.evaluate.report import text_report, write_text
-    from platehide.evaluate.run import judge_file, judge_function, judge_model
 
     if args.conf is not None and not 0.0 <= args.conf <= 1.0:
         raise UsageError(f"--conf {args.conf}: expected 0 to 1")
@@ -89,13 +115,33 @@ def run(args: argparse.Namespace) -> int:
     if args.crops < 0:
         raise UsageError(f"--crops {args.crops}: expected 0 or more")
     require_photos(records)
+    with ExitStack() as scratch:
+        judged = _judge(args, records, scratch)
+        page = judged.html(records) if args.html else None
+    text = json.dumps(judged.result, indent=1) + "\n"
+    if args.out:
+        write_text(args.out, text)
+    if page is not None:
+        write_text(args.html, page)
+    if args.json:
+        print(text)
+        return 0
+    print(text_report(judged.result))
+    return 0
+
+
+def _judge(args: argparse.Namespace, records: Sequence[PhotoRecord], scratch: ExitStack) -> Judged:
+    """The evaluation that was asked for; ``scratch`` keeps what its pictures still need."""
+    from platehide.evaluate.run import judge_file, judge_function, judge_model
+    from platehide.evaluate.runs import measurable
+
     if args.predictions:
-        judged = judge_file(
+        return judge_file(
             args.predictions, records, args.split, name=args.name, conf=args.conf, grow=args.grow
         )
-    elif args.predictor:
+    if args.predictor:
         sys.path.insert(0, "")  # a module of the working directory, as `python -m` finds it
-        judged = judge_function(
+        return judge_function(
             args.predictor,
             records,
             args.split,
@@ -105,17 +151,7 @@ def run(args: argparse.Namespace) -> int:
             crops=args.crops,
             quiet=args.quiet,
         )
-    else:
-        judged = judge_model(
-            args.model, records, args.split, conf=args.conf, crops=args.crops, quiet=args.quiet
-        )
-    text = json.dumps(judged.result, indent=1) + "\n"
-    if args.out:
-        write_text(args.out, text)
-    if args.html:
-        write_text(args.html, judged.html(records))
-    if args.json:
-        print(text)
-        return 0
-    print(text_report(judged.result))
-    return 0
+    model = scratch.enter_context(measurable(args.model, records, export_run))
+    return judge_model(
+        model, records, args.split, conf=args.conf, crops=args.crops, quiet=args.quiet
+    )

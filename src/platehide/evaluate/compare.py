@@ -14,6 +14,7 @@ from platehide.errors import PlateHideError, UsageError
 from platehide.evaluate.dataset import PhotoRecord, data_hash
 from platehide.evaluate.report import rows
 from platehide.evaluate.run import judge_file, judge_model
+from platehide.evaluate.runs import ExportRun, is_run, measurable, weights_inside
 from platehide.weights import resolve
 
 PUBLISHED = "two-head-resnet18"
@@ -22,10 +23,12 @@ PUBLISHED = "two-head-resnet18"
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos that runs without figures of their own are judged on."""
+    """The photos that runs without figures of their own are judged on; ``export_run`` makes
+    weights of a training's run folder."""
 
     records: Sequence[PhotoRecord]
     split: str
+    export_run: ExportRun
     grow: float = 0.0
     conf: float | None = None
     quiet: bool = True
@@ -44,12 +47,14 @@ def _read(path: Path, split: str) -> dict[str, Any]:
         raise UsageError(f"{path}: no evaluation for split {split}")
     if found.get("split", split) != split:
         raise UsageError(f"{path}: figures of split {found['split']}, asked for {split}")
+    if not isinstance(found["all"], dict) or not isinstance(found["all"].get("leak_ge32"), dict):
+        raise UsageError(f"{path}: half-measured, no leak rate for split {split}")
     return {"model": path.stem} | found
 
 
 def load_run(name: str, split: str, photos: Photos | None) -> dict[str, Any]:
     """Figures of one RUN: an evaluation's JSON; predictions (``.jsonl``); a folder of weights or
-    their name.
+    their name; the run folder of a training.
 
     Args:
         photos: what runs without figures of their own are judged on.
@@ -65,14 +70,24 @@ def load_run(name: str, split: str, photos: Photos | None) -> dict[str, Any]:
         return judged.result
     if path.is_file():
         return _read(path, split)
+    inside = None if (path / "spec.json").is_file() else weights_inside(path)
+    if inside is not None:
+        name, path = str(inside), inside
     if (path / "evaluation.json").is_file():
         found = _read(path / "evaluation.json", split)
         if photos is None or found.get("data_hash") == data_hash(photos.records):
             return found
+    if is_run(path):
+        if photos is None:
+            raise UsageError(f"{name}: a training's network needs --data DIR to be judged on")
+        with measurable(name, photos.records, photos.export_run) as exported:
+            return judge_model(exported, photos.records, split, quiet=photos.quiet).result
     try:
         folder = resolve(name)
     except UsageError as error:
-        raise UsageError(f"{name}: no evaluation, predictions or weights ({error})") from error
+        raise UsageError(
+            f"{name}: no evaluation, predictions, weights or run folder ({error})"
+        ) from error
     if photos is not None:
         return judge_model(str(folder), photos.records, split, quiet=photos.quiet).result
     return _read(folder / "evaluation.json", split)
@@ -137,15 +152,12 @@ def table(results: Sequence[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def pareto_svg(results: Sequence[dict[str, Any]]) -> str:
-    """Leak rate (≥ 32 px) against detection time as a small self-contained SVG, the front drawn.
-
-    Raises:
-        UsageError: no evaluation has both a time and a leak rate.
-    """
+def pareto_svg(results: Sequence[dict[str, Any]]) -> str | None:
+    """Leak rate (≥ 32 px) against detection time as a small self-contained SVG, the front drawn;
+    ``None`` where no evaluation has both."""
     points = _points(results)
     if not points:
-        raise UsageError("no evaluation has both a time and a leak rate: there is nothing to plot")
+        return None
     right = 1.25 * max(p[0] for p in points)
     top = max(5.0, 1.15 * max(p[1] for p in points))
 

@@ -5,6 +5,7 @@ config) and a config: samples, loss, export, evaluation and serving stay the sam
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from torch import nn
@@ -32,6 +33,8 @@ def build_network(name: str, backbone: Backbone) -> nn.Module:
         UsageError: there is no such network.
     """
     path = NETWORKS.get(name, name)
+    if name not in NETWORKS and "" not in sys.path:
+        sys.path.insert(0, "")  # a module of the working directory, as `python -m` finds it
     module, sign, attribute = path.partition(":")
     try:
         if not sign:
