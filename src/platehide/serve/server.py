@@ -256,8 +256,13 @@ def run_server(
     raise_file_limit()
     cv2.setNumThreads(1)  # the pool's threads are the parallelism
     jobs = Jobs(settings, JobStore(job_store))
-    service = Service(settings, source, bucket_file=bucket_file, jobs=jobs)
-    service.listen_when_ready = listen_when_ready
+    service = Service(
+        settings,
+        source,
+        bucket_file=bucket_file,
+        jobs=jobs,
+        listen_when_ready=listen_when_ready,
+    )
     edge = wrap(create_app(service))
     config = _Config(
         edge,

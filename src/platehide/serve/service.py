@@ -37,6 +37,7 @@ class Service:
         *,
         bucket_file: Path | None = None,
         jobs: Jobs | None = None,
+        listen_when_ready: bool = False,
     ) -> None:
         self.settings = settings
         self.models = Models(settings, source)
@@ -63,7 +64,7 @@ class Service:
         self.pool: Pool
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
-        self.listen_when_ready = False
+        self._listen_when_ready = listen_when_ready
         self._loading: asyncio.Task[None] | None = None
 
     @property
@@ -78,7 +79,7 @@ class Service:
         """
         self.pool = Pool(self.telemetry, self.gate, self.settings.thread_count)
         self._loading = asyncio.create_task(self._load())
-        if self.listen_when_ready:
+        if self._listen_when_ready:
             await asyncio.wait({self._loading})
 
     async def _load(self) -> None:
