@@ -13,6 +13,7 @@ from platehide.metadata.jpeg_walk import DQT, walk_jpeg
 from platehide.types import ImageArray
 
 _CELL = 8
+_WHOLE_CELL = np.ones((_CELL, _CELL), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def _luma_steps(jpeg: bytes) -> NDArray[np.float64]:
 def difference(shown: ImageArray, drawn: ImageArray, mask: NDArray[np.bool_]) -> Difference:
     """Between two pictures ``(h, w, 3)``, in brightness, where ``mask`` ``(h, w)`` is true."""
     error = _brightness(shown) - _brightness(drawn)
-    rms = float(np.sqrt(np.mean(np.square(error[mask]))))
+    inside = mask.view(np.uint8)
+    total = cv2.norm(error, cv2.NORM_L2SQR, inside)
+    rms = float(np.sqrt(total / np.count_nonzero(mask)))
     return Difference(rms, _worst_cell(error, mask))
 
 
@@ -75,6 +78,6 @@ def _worst_cell(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     if min(mask.shape) < _CELL:
         return 0.0
     window = {"ddepth": cv2.CV_32F, "ksize": (_CELL, _CELL), "borderType": cv2.BORDER_CONSTANT}
-    full = cv2.boxFilter(mask.astype(np.float32), **window) > 1 - 1e-3  # type: ignore[call-overload]
+    full = cv2.erode(mask.view(np.uint8), _WHOLE_CELL, borderValue=0) > 0
     means = np.abs(cv2.boxFilter(error, **window))  # type: ignore[call-overload]
     return float(means[full].max(initial=0.0))

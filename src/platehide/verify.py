@@ -56,6 +56,10 @@ _LOOSE_HEIGHTS = 0.15
 _LOOSE_PX = 3.0
 _LEAST_COVERED = 0.995
 _LEAST_CROP_PX = 160
+_CROP_STEP = 8  # px; a JPEG is reduced by whole blocks
+
+Inside = tuple[NDArray[np.bool_], Box]
+"""Pixels that belong, and the box which that mask spans."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +137,19 @@ def verify(
         frames = open_photo(finished, max_pixels=max_pixels).frames
         if [frame.size_wh for frame in frames] != list(sizes_wh):
             return Verdict(("the finished photo has other frames than the original",))
-        failures = [
-            *(f for i in range(len(covers)) for f in _not_drawn(covers, i, sizes_wh)),
-            *(f for f in _not_shown(finished, frames, covers)),
-        ]
-        if failures:
-            return Verdict(tuple(failures))
+        # First, so that what has been read of the surroundings serves for the covers too.
         left = (
             _search_frames(frames, covers, worn, detector, conf)
             if mode == "full"
             else _search_crops(frames, covers, worn, detector, conf)
         )
+        inside = [_inside(item.covered.painted, sizes_wh[item.frame]) for item in covers]
+        failures = [
+            *(f for i in range(len(covers)) for f in _not_drawn(covers, i, inside[i], sizes_wh)),
+            *(f for f in _not_shown(finished, frames, covers, inside)),
+        ]
+        if failures:
+            return Verdict(tuple(failures))
     except ImageError as error:
         return Verdict((f"the finished photo cannot be decoded: {error}",))
     return Verdict(left=tuple(left))
@@ -153,7 +159,10 @@ def verify(
 
 
 def _not_drawn(
-    covers: Sequence[CoveredPlate], index: int, sizes_wh: Sequence[tuple[int, int]]
+    covers: Sequence[CoveredPlate],
+    index: int,
+    inside: Inside,
+    sizes_wh: Sequence[tuple[int, int]],
 ) -> list[str]:
     item = covers[index]
     width, height = sizes_wh[item.frame]
@@ -164,7 +173,7 @@ def _not_drawn(
     if area(visible) > 0 and coverage(visible, painted) < _LEAST_COVERED:
         return [f"plate {index + 1} lies outside what was painted"]
     patch = item.covered.patch
-    mask, box = _inside(item.covered.painted, (width, height))
+    mask, box = inside
     drawn = np.zeros(mask.shape, np.bool_)
     _paste(drawn, box, patch.changed, patch.box)
     if (mask & ~drawn).any():
@@ -172,17 +181,24 @@ def _not_drawn(
     return []
 
 
-def _inside(polygon: FloatArray, size_wh: tuple[int, int]) -> tuple[NDArray[np.bool_], Box]:
-    """Pixels whose centre lies inside ``polygon``, and the box that the mask spans."""
+def _inside(polygon: FloatArray, size_wh: tuple[int, int]) -> Inside:
+    """Pixels whose centre lies inside the convex ``polygon``, and the box that the mask spans."""
     x0, y0, x1, y1 = hull_box(polygon)
     left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
     right, bottom = min(size_wh[0], int(np.ceil(x1))), min(size_wh[1], int(np.ceil(y1)))
     xs, ys = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
-    mask = np.ones((len(ys), len(xs)), np.bool_)
+    # Each row of a convex polygon is one run: from the rightmost of its left edges to the leftmost
+    # of its right edges.
+    low, high = np.full(len(ys), -np.inf), np.full(len(ys), np.inf)
     ring = polygon if signed_area(polygon) >= 0 else polygon[::-1]
     for a, b in zip(ring, np.roll(ring, -1, axis=0), strict=True):
         dx, dy = b - a
-        mask &= (dx * (ys - a[1]))[:, None] - (dy * (xs - a[0]))[None, :] >= 0
+        if dy == 0:
+            high[dx * (ys - a[1]) < 0] = -np.inf
+            continue
+        bound = a[0] + dx * (ys - a[1]) / dy
+        low, high = (low, np.minimum(high, bound)) if dy > 0 else (np.maximum(low, bound), high)
+    mask = (xs >= low[:, None]) & (xs <= high[:, None])
     return mask, (left, top, right, bottom)
 
 
@@ -198,13 +214,16 @@ def _paste(target: NDArray[np.bool_], at: Box, source: NDArray[np.bool_], box: B
 
 
 def _not_shown(
-    finished: bytes, frames: Sequence[PixelSource], covers: Sequence[CoveredPlate]
+    finished: bytes,
+    frames: Sequence[PixelSource],
+    covers: Sequence[CoveredPlate],
+    inside: Sequence[Inside],
 ) -> list[str]:
     allowed = tolerance(finished) if covers else Difference(0.0, 0.0)
     failures = []
     for index, item in enumerate(covers):
         frame = frames[item.frame]
-        mask, box = _inside(item.covered.painted, frame.size_wh)
+        mask, box = inside[index]
         if not mask.any():
             failures.append(f"cover {index + 1} has no pixel")
             continue
@@ -212,10 +231,7 @@ def _not_shown(
         for later in covers[index:]:  # what is drawn later lies on top
             if later.frame == item.frame:
                 _draw(expected, box, later)
-        # The search is about to look at the surroundings: one decode for both.
-        left, top, right, bottom = crop_box(item.covered.painted, frame.size_wh)
-        around = frame.region((left, top, right, bottom))
-        shown = around[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+        shown = frame.region(box)
         off = difference(shown, expected, mask)
         if off.rms > allowed.rms or off.cell > allowed.cell:
             failures.append(
@@ -275,9 +291,8 @@ def _search_crops(
             if item.frame != frame_index:
                 continue
             box = crop_box(item.covered.painted, frame.size_wh)
-            crop = np.ascontiguousarray(frame.region(box))
             known = _known(covers, worn, frame_index, box[:2])
-            found = detector.detect(Closeup(crop, known), conf)
+            found = detector.detect(Closeup(frame, box, known), conf)
             for plates, certain in ((found.plates, True), (found.doubtful, False)):
                 moved = [Detection(p.quad + box[:2], p.confidence) for p in plates]
                 for rest in _unexplained(moved, covers, worn, frame_index, certain=certain):
@@ -310,11 +325,12 @@ def crop_box(painted: FloatArray, size_wh: tuple[int, int]) -> Box:
     width = max(2 * (x1 - x0), _LEAST_CROP_PX)
     height = max(2 * (y1 - y0), width / 4)
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+    step = _CROP_STEP
     return (
-        max(0, int(cx - width / 2)),
-        max(0, int(cy - height / 2)),
-        min(size_wh[0], int(np.ceil(cx + width / 2))),
-        min(size_wh[1], int(np.ceil(cy + height / 2))),
+        max(0, int((cx - width / 2) // step) * step),
+        max(0, int((cy - height / 2) // step) * step),
+        min(size_wh[0], -int(-(cx + width / 2) // step) * step),
+        min(size_wh[1], -int(-(cy + height / 2) // step) * step),
     )
 
 
@@ -328,7 +344,7 @@ def _unexplained(
 ) -> list[PlateLeft]:
     """Those of ``found`` that reach beyond the covers of the frame.
 
-    The pixels of the covers are known to be the drawn ones by now, so a plate that is found on
+    It counts only where the covers' pixels are the drawn ones, so a plate that is found on
     them is the cover's own design.
     """
     left = []

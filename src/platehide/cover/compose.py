@@ -30,6 +30,7 @@ from platehide.types import FloatArray, ImageArray, as_quad
 _NOISE_TILE = 256
 _LIGHT_W, _LIGHT_H = 256, 128
 _MOST_LIGHT = 0.93  # a cover is never burnt out: what is might have been anything
+_SOFT_PX = 0.9  # σ in px of a reduced picture from which its enlargement is as good
 _OWN_BLUR_PX = 0.4  # σ of the warp itself: area-sampled flat cover, bilinear interpolation
 
 
@@ -82,9 +83,17 @@ def cover_plate(
         look = measure(region, plate - origin, opaque)
         # The design is drawn out to where the soft edge begins, a pixel beyond the polygon.
         drawn = grown(target - origin, 1.0)
-        layer = render(look, drawn, (region.shape[1], region.shape[0]), cover, options)
         edge_px = 1.0 + 1.2 * look.blur_px
+        # Only as much of the surroundings as the soft edge and the blur reach into.
+        x0, y0, x1, y1 = _box_round(painted - origin, _size(region), pad=2.0 + 4.0 * look.blur_px)
+        region, depth = region[y0:y1, x0:x1], depth[y0:y1, x0:x1]
+        box = box[0] + x0, box[1] + y0, box[0] + x1, box[1] + y1
+        layer = render(look, drawn - (x0, y0), _size(region), cover, options)
     return Covered(_blend(region, layer, depth, edge_px=edge_px, box=box, frame=frame), painted)
+
+
+def _size(picture: ImageArray) -> tuple[int, int]:
+    return picture.shape[1], picture.shape[0]
 
 
 def render(
@@ -98,23 +107,32 @@ def render(
 
     No pixel of the photo comes in here: this is what makes the cover opaque.
     """
-    edge = np.hypot(*(np.roll(target, -1, axis=0) - target).T)
+    # A blurred cover holds nothing that a reduced picture of it would not: drawn there, it costs
+    # a quarter, and is enlarged.
+    extra = look.blur_px**2 - _OWN_BLUR_PX**2
+    shrink = next((s for s in (4, 2) if extra >= (_SOFT_PX * s) ** 2), 1)
+    few = -(-size_wh[0] // shrink), -(-size_wh[1] // shrink)
+    small = target / shrink
+    edge = np.hypot(*(np.roll(small, -1, axis=0) - small).T)
     width, height = float(max(edge[0], edge[2])), float(max(edge[1], edge[3]))
     mean_w, mean_h = float(edge[0] + edge[2]) / 2, float(edge[1] + edge[3]) / 2
-    plate = flat_plate(cover, options, mean_w, mean_h)
+    plate = flat_plate(cover, options, shrink * mean_w, shrink * mean_h)
     flat = plate.sized(1.25 * width, 1.25 * height)
     lit = _lit(flat, look, plate.white)
     h, w = flat.shape[:2]
     corners = np.array(
         [[-0.5, -0.5], [w - 0.5, -0.5], [w - 0.5, h - 0.5], [-0.5, h - 0.5]], dtype=np.float32
     )
-    matrix = cv2.getPerspectiveTransform(corners, (target - 0.5).astype(np.float32))
+    matrix = cv2.getPerspectiveTransform(corners, (small - 0.5).astype(np.float32))
     layer = cv2.warpPerspective(
-        lit, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        lit, matrix, few, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    extra = look.blur_px**2 - _OWN_BLUR_PX**2
     if extra > 0.1:
-        layer = cv2.GaussianBlur(layer, (0, 0), float(np.sqrt(extra)))
+        layer = cv2.GaussianBlur(layer, (0, 0), float(np.sqrt(extra)) / shrink)
+    if shrink > 1:
+        size = few[0] * shrink, few[1] * shrink
+        layer = cv2.resize(layer, size, interpolation=cv2.INTER_LINEAR)
+        layer = np.ascontiguousarray(layer[: size_wh[1], : size_wh[0]])
     out = np.asarray(layer, dtype=np.uint8)
     return _with_grain(out, look.noise) if look.noise > 0.6 else out
 
@@ -136,10 +154,13 @@ def _lit(flat: ImageArray, look: PlateLook, white: float) -> ImageArray:
     bright = max(white, 0.9)  # a dark cover stays dark; a light one takes the plate's level
     gain = np.clip(light, 0.06, _MOST_LIGHT) ** (1 / GAMMA) / bright
     cast = np.array(look.cast, dtype=np.float32) ** (1 / GAMMA)
-    field = cv2.merge([np.asarray(gain * c, dtype=np.float32) for c in cast])
+    gains = [gain * c for c in cast]
+    most = max(float(g.max()) for g in gains)
+    # Of eight bits: a field of floats takes ten times as long to enlarge, for half a grey level.
+    field = cv2.merge([np.rint(g * (255.0 / most)).astype(np.uint8) for g in gains])
     if (few_w, few_h) != (w, h):
         field = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.multiply(flat, field, dtype=cv2.CV_8U), dtype=np.uint8)
+    return np.asarray(cv2.multiply(flat, field, scale=most / 255.0), dtype=np.uint8)
 
 
 @functools.cache

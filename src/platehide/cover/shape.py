@@ -110,6 +110,7 @@ def inward_distance(polygon: FloatArray, size_wh: tuple[int, int]) -> NDArray[np
     across = np.minimum(xs + 1 - low_x, high_x - xs + 0.5)
     down = np.minimum(ys + 1 - low_y, high_y - ys + 0.5)
     depth: NDArray[np.float32] = np.minimum(across[None, :], down[:, None]).astype(np.float32)
+    edge = np.empty_like(depth)
     for a, b in zip(ring, np.roll(ring, -1, axis=0), strict=True):
         dx, dy = b - a
         length = float(np.hypot(dx, dy))
@@ -118,7 +119,7 @@ def inward_distance(polygon: FloatArray, size_wh: tuple[int, int]) -> NDArray[np
         nx, ny = -dy / length, dx / length  # towards the inside
         along_x = nx * (xs + (1.0 if nx > 0 else -0.5) - a[0])
         along_y = ny * (ys + (1.0 if ny > 0 else -0.5) - a[1])
-        edge = along_x.astype(np.float32)[None, :] + (along_y + 1e-4).astype(np.float32)[:, None]
-        np.minimum(depth, edge, out=depth)
+        across, down = along_x.astype(np.float32), (along_y + 1e-4).astype(np.float32)
+        np.minimum(depth, np.add(across[None, :], down[:, None], out=edge), out=depth)
     depth += np.float32(ROUNDING_PX)
     return depth

@@ -120,6 +120,15 @@ class JpegPixels:
                 return to_displayed(part, self._orientation)
         return self._displayed_full()[y0:y1, x0:x1]
 
+    def reduced(self, box: Box, shrink: int) -> ImageArray | None:
+        """Pixels of ``box`` reduced in the DCT domain; see ``reduced_region``. ``None`` where
+        that is not possible, or all is decoded already."""
+        if self._full is not None:
+            return None
+        stored = box_to_stored(box, self.size_wh, self._orientation)
+        part = self._by_editor(lambda editor: editor.reduced(stored, shrink))
+        return None if part is None else to_displayed(part, self._orientation)
+
     def stored_rgb(self) -> ImageArray:
         """All pixels as stored (orientation not applied)."""
         if self._full is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -20,7 +21,8 @@ from platehide.metadata.jpeg_walk import JpegLayout, walk_jpeg
 from platehide.pixels import Box, Patch, box_holds
 from platehide.types import ImageArray
 
-_MOST_KEPT_BYTES = 24 << 20
+T = TypeVar("T", bound=tuple[NDArray[Any], ...])
+_MOST_KEPT_BYTES = 12 << 20  # of pixels, and of coefficients
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class JpegEditor:
             raise NotEditableError("the compiled part of platehide is missing")
         self._source = read_source(data, layout or walk_jpeg(data, max_pixels=1 << 62))
         self._opened: Store | None = None
-        self._decoded: list[tuple[Box, ImageArray]] = []
+        self._decoded: list[tuple[Box, tuple[ImageArray]]] = []
+        self._read: list[tuple[Box, Blocks]] = []
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -104,26 +107,57 @@ class JpegEditor:
             raise ValueError(f"box {box} does not lie inside {width}×{height}")
         area = self._area(box)
         left, top, _, _ = self._pixel_box(area)
-        pixels = self._pixels(area, None)
+        pixels = self._pixels(area)
         return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
 
-    def _pixels(self, area: Box, blocks: Blocks | None) -> ImageArray:
+    def reduced(self, box: Box, shrink: int) -> ImageArray:
+        """Pixels of ``box`` reduced by ``shrink`` (2, 4 or 8), by area over the low frequencies of
+        each block. Edges that are no multiples of ``shrink`` are rounded to the nearest."""
+        mcu_w, mcu_h = self._source.mcu_wh
+        x0, y0, x1, y1 = box
+        area = x0 // mcu_w, y0 // mcu_h, -(-x1 // mcu_w), -(-y1 // mcu_h)
+        frame, scale = area_frame(self._source, area), 8 // shrink
+        planes = tuple(
+            np.empty(((area[3] - area[1]) * v * scale, (area[2] - area[0]) * h * scale), np.uint8)
+            for h, v in self._source.sampling
+        )
+        native.reduce(frame, self._source.quant, scale, *three(self._blocks(area)), *three(planes))
+        size_wh = -(-int(frame[0]) // shrink), -(-int(frame[1]) // shrink)
+        whole = _merge_planes(planes, size_wh, size_wh)
+        left = min(round(x0 / shrink) - area[0] * mcu_w // shrink, size_wh[0] - 1)
+        top = min(round(y0 / shrink) - area[1] * mcu_h // shrink, size_wh[1] - 1)
+        wide, high = max(1, round((x1 - x0) / shrink)), max(1, round((y1 - y0) / shrink))
+        return np.ascontiguousarray(whole[top : top + high, left : left + wide])
+
+    def _blocks(self, area: Box) -> Blocks:
+        """Coefficients of an area, not to be written into; from one read before where that holds
+        it."""
+        x0, y0, x1, y1 = area
+        for (left, top, _, _), blocks in (kept for kept in self._read if box_holds(kept[0], area)):
+            parts = zip(blocks, self._source.sampling, strict=True)
+            return tuple(
+                np.ascontiguousarray(
+                    part[(y0 - top) * v : (y1 - top) * v, (x0 - left) * h : (x1 - left) * h]
+                )
+                for part, (h, v) in parts
+            )
+        blocks = self._store.read(area)
+        _keep(self._read, area, blocks)
+        return blocks
+
+    def _pixels(self, area: Box) -> ImageArray:
         """Pixels of an area, from one decoded before where that holds it: refinement, recognition,
         cover and edit look at the neighbourhood of a plate one after the other.
         """
-        for known, pixels in self._decoded:
+        for known, (pixels,) in self._decoded:
             if box_holds(known, area):
                 x0, y0 = known[:2]
                 mcu_w, mcu_h = self._source.mcu_wh
                 rows = slice((area[1] - y0) * mcu_h, (area[3] - y0) * mcu_h)
                 return pixels[rows, (area[0] - x0) * mcu_w : (area[2] - x0) * mcu_w]
-        if blocks is None:
-            blocks = self._store.read(area)
-        pixels = decode_blocks(self._source, area, blocks)
+        pixels = decode_blocks(self._source, area, self._blocks(area))
         pixels.setflags(write=False)
-        self._decoded.append((area, pixels))
-        while len(self._decoded) > 1 and sum(p.nbytes for _, p in self._decoded) > _MOST_KEPT_BYTES:
-            del self._decoded[0]
+        _keep(self._decoded, area, (pixels,))
         return pixels
 
     def edit(self, patches: Sequence[Patch]) -> Edit:
@@ -180,8 +214,8 @@ class JpegEditor:
         return x0, y0, min(x1, width), min(y1, height)
 
     def _edit_area(self, area: Box, patches: Sequence[Patch]) -> AreaEdit:
-        blocks = self._store.read(area)
-        pixels = self._pixels(area, blocks).copy()
+        blocks = tuple(part.copy() for part in self._blocks(area))
+        pixels = self._pixels(area).copy()
         changed = np.zeros(pixels.shape[:2], np.uint8)
         left, top, right, bottom = self._pixel_box(area)
         for patch in patches:
@@ -208,6 +242,13 @@ class JpegEditor:
             touched,
         )
         return AreaEdit(area, blocks, touched.astype(np.bool_))
+
+
+def _keep(kept: list[tuple[Box, T]], area: Box, arrays: T) -> None:
+    """Remember an area's arrays, at the cost of older ones where they are many bytes."""
+    kept.append((area, arrays))
+    while len(kept) > 1 and sum(a.nbytes for _, part in kept for a in part) > _MOST_KEPT_BYTES:
+        del kept[0]
 
 
 def _check_inside(patch: Patch, size_wh: tuple[int, int]) -> None:

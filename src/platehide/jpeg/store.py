@@ -6,7 +6,7 @@ x0, y0, x1, y1 holds ``(y1 - y0) * v`` rows and ``(x1 - x0) * h`` columns of a c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -78,10 +78,10 @@ def _damage() -> Iterator[None]:
         raise DamagedScanError(str(error)) from error
 
 
-def area_blocks(source: Source, area: Box) -> Blocks:
-    """Empty blocks of an area."""
+def area_blocks(source: Source, area: Box, make: Callable[..., Any] = np.zeros) -> Blocks:
+    """Blocks of an area, all 0; with ``np.empty`` for who is going to fill them."""
     x0, y0, x1, y1 = area
-    return tuple(np.zeros(((y1 - y0) * v, (x1 - x0) * h, 64), np.int16) for h, v in source.sampling)
+    return tuple(make(((y1 - y0) * v, (x1 - x0) * h, 64), np.int16) for h, v in source.sampling)
 
 
 def _empty_planes(source: Source, scale: int) -> Planes:
@@ -160,7 +160,7 @@ class ScanStore:
         """See :class:`Store`."""
         if not self._walked:
             self._walk(0, ())
-        blocks = area_blocks(self._source, area)
+        blocks = area_blocks(self._source, area, np.empty)
         with _damage():
             native.read(*self._context(), *area, *three(blocks))
         return blocks
