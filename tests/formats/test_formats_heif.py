@@ -167,6 +167,15 @@ def test_a_crop_that_does_not_add_up_is_refused(numbers: tuple[int, ...]) -> Non
 
 
 @needs_avif
+def test_an_avif_that_is_cut_is_truncated() -> None:
+    data = encode(scene(), "AVIF")
+    for end in range(20, len(data), 40):
+        with pytest.raises(ImageError) as caught:
+            open_photo(data[:end])
+        assert caught.value.code == "truncated"
+
+
+@needs_avif
 def test_the_walk_through_the_boxes_never_raises() -> None:
     rng = np.random.default_rng(6)
     data = cropped_avif((40, 1, 32, 1, 0, 1, 0, 1))

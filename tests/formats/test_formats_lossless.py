@@ -152,13 +152,18 @@ def test_sixteen_bit_grey_with_alpha() -> None:
     array = deep(2)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
     header = struct.pack(">IIBBBBB", 96, 64, 16, 4, 0, 0, 0)
-    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows))
+    profile = png_chunk(b"iCCP", b"grey\0\0" + zlib.compress(ICC))
+    body = png_chunk(b"IHDR", header) + profile + png_chunk(b"IDAT", zlib.compress(rows))
     data = SIGNATURE + body + png_chunk(b"IEND", b"")
     finished = open_photo(data).write([patch()], WriteOptions())
     after = by_opencv(finished.data)
     kept = outside(after.shape)
     assert after.dtype == np.uint16
     assert np.array_equal(after[kept][:, [0, 3]], array[kept])
+    layout = walk_png(finished.data, max_pixels=HUGE)
+    assert (layout.header.colour, layout.header.depth) == (4, 16)  # grey, so its profile fits
+    assert layout.icc == ICC
+    assert len(set(after[20, 30, :3])) == 1 and after[20, 30, 3] == 65535
 
 
 def test_interlaced_png() -> None:

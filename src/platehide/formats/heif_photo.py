@@ -17,7 +17,7 @@ from platehide.formats.guard import check_pixels, decoding
 from platehide.formats.jpeg_photo import finish
 from platehide.formats.orientation import to_displayed
 from platehide.image_io import FinishedPhoto, WriteOptions
-from platehide.metadata.avif_boxes import describe_avif
+from platehide.metadata.avif_boxes import describe_avif, ends_early
 from platehide.metadata.exif import Exif, build_exif, read_exif
 from platehide.metadata.icc import usable_profile
 from platehide.metadata.jpeg_scrub import JpegMetadata, picture_bytes
@@ -92,12 +92,17 @@ def open_avif(data: bytes, *, max_pixels: int) -> HeifPhoto:
         ImageError: ``too_large``, ``unsupported`` (a sequence, a crop between pixels),
             ``truncated``, ``corrupt``.
     """
-    with decoding("AVIF"), AvifImageFile(io.BytesIO(data)) as image:
-        check_pixels(image.width, image.height, max_pixels)
-        if image.n_frames > 1:
-            raise ImageError("animated AVIF is not supported", code="unsupported")
-        info = dict(image.info)
-        rgb = _flat(image)
+    try:
+        with decoding("AVIF"), AvifImageFile(io.BytesIO(data)) as image:
+            check_pixels(image.width, image.height, max_pixels)
+            if image.n_frames > 1:
+                raise ImageError("animated AVIF is not supported", code="unsupported")
+            info = dict(image.info)
+            rgb = _flat(image)
+    except ImageError as error:
+        if error.code == "corrupt" and ends_early(data):
+            raise ImageError("AVIF ends inside a box", code="truncated") from error
+        raise
     exif = read_exif(info.get("exif", b"").removeprefix(b"Exif\0\0"))
     crop, others = describe_avif(data, (rgb.shape[1], rgb.shape[0]))
     if crop is not None:  # before the picture is turned (MIAF, 7.3.6.7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -185,8 +186,6 @@ def _stored_anew(layout: PngLayout, canvases: Sequence[Samples]) -> PngLayout:
         canvases = without_needless_alpha(canvases)
     height, width, channels = canvases[0].shape
     deep = canvases[0].dtype == np.uint16
-    if deep and channels == 2:
-        channels = 4
     header = PngHeader(width, height, 16 if deep else 8, _COLOUR_TYPE[channels], interlaced=False)
     streams: list[PngStream] = []
     previous: Samples | None = None
@@ -206,17 +205,24 @@ def _stored_anew(layout: PngLayout, canvases: Sequence[Samples]) -> PngLayout:
 
 
 def _compress(samples: Samples) -> PngStream:
-    """A picture compressed anew by libpng; grey with alpha at 16 bits becomes RGBA."""
+    """A picture compressed anew, by libpng wherever it is offered for that kind of samples."""
     if samples.dtype == np.uint16:
-        bgr = (
-            _rgba(samples)[:, :, [2, 1, 0, 3]]
-            if samples.shape[2] in (2, 4)
-            else samples[:, :, ::-1]
-        )
-        _, encoded = cv2.imencode(".png", bgr)
+        if samples.shape[2] == 2:
+            return PngStream(None, _deflated(samples))
+        order = [2, 1, 0, 3] if samples.shape[2] == 4 else slice(None, None, -1)
+        _, encoded = cv2.imencode(".png", samples[:, :, order])
         data = encoded.tobytes()
     else:
         buffer = io.BytesIO()
         to_pillow(samples).save(buffer, "PNG", compress_level=_ZLIB_LEVEL)
         data = buffer.getvalue()
     return walk_png(data, max_pixels=1 << 62).streams[0]
+
+
+def _deflated(samples: Samples) -> bytes:
+    """16-bit samples as a PNG stores them: each byte minus the one above it (filter type 2)."""
+    rows = samples.astype(">u2").reshape(len(samples), -1).view(np.uint8)
+    filtered = np.full((len(rows), 1 + rows.shape[1]), 2, np.uint8)
+    filtered[:, 1:] = rows
+    filtered[1:, 1:] -= rows[:-1]
+    return zlib.compress(filtered.tobytes(), _ZLIB_LEVEL)

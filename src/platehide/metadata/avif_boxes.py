@@ -41,19 +41,36 @@ def describe_avif(data: bytes, size_wh: tuple[int, int]) -> tuple[Box | None, bo
     return crop, any(kind in references for kind in _OTHER_PICTURES)
 
 
+def ends_early(data: bytes) -> bool:
+    """True where the last box of the file says that it goes on."""
+    at = 0
+    while at + 8 <= len(data):
+        _, start, end = _box_at(data, at)
+        if end < start:
+            return False
+        at = end
+    return at != len(data)
+
+
+def _box_at(data: bytes, at: int) -> tuple[bytes, int, int]:
+    """Type of a box, and where its content begins and ends by what it says."""
+    size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+    if size == 1:
+        size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+    elif size == 0:
+        size = len(data) - at
+    return kind, at + head, at + size
+
+
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Type and content of each box, as far as they are whole."""
     at = 0
     while at + 8 <= len(data):
-        size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
-        if size == 1:
-            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        elif size == 0:
-            size = len(data) - at
-        if size < head or at + size > len(data):
+        kind, start, end = _box_at(data, at)
+        if end < start or end > len(data):
             return
-        yield kind, data[at + head : at + size]
-        at += size
+        yield kind, data[start:end]
+        at = end
 
 
 def _content(data: bytes, wanted: bytes) -> bytes:
