@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from platehide.cli import main
-from platehide.evaluate.compare import front, pareto_svg, table
+from platehide.evaluate.compare import _ticks, front, pareto_svg, table
 
 BOX = [100.0, 100.0, 200.0, 140.0]
 
@@ -99,6 +100,24 @@ def test_evaluations_of_other_photos_are_pointed_out(
     said = capsys.readouterr()
     assert "b: measured on other photos than a" in said.err
     assert svg.is_file()
+
+
+def test_labels_of_neighbours_do_not_lie_on_one_another() -> None:
+    results = [evaluation(f"a-rather-long-name@0.{i}.0", 1, 40.0 + i / 5) for i in range(6)]
+    svg = ElementTree.fromstring(pareto_svg(results) or "")
+    tag = "{http://www.w3.org/2000/svg}text"
+    names = [t for t in svg.iter(tag) if "rather" in (t.text or "")]
+    heights = sorted(float(t.get("y", "nan")) for t in names)
+    assert len(names) == 6
+    assert all(b - a >= 13.9 for a, b in pairwise(heights))
+
+
+@pytest.mark.parametrize("most", [0.7, 5.0, 29.4, 60.0, 99.0, 100.0, 1234.5])
+def test_axes_have_round_numbers_and_room(most: float) -> None:
+    ticks = _ticks(most)
+    assert ticks[0] == 0.0
+    assert most <= ticks[-1] <= 1.5 * most
+    assert 4 <= len(ticks) <= 7
 
 
 def test_without_a_time_there_is_a_table_and_no_plot(

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from platehide.errors import WeightsError
 from platehide.evaluate import gate
 from platehide.evaluate.crops import CropOutcome, summarise_crops
 from platehide.evaluate.dataset import PhotoRecord, PlateLabel
+from platehide.evaluate.landing import verdict
 from platehide.evaluate.metrics import Prediction, score_photo, wilson
 from platehide.evaluate.reproduce import consistent, reproduces, whole_sets
 from platehide.evaluate.runner import report
@@ -268,3 +270,44 @@ def test_floors_only_rise() -> None:
         "the limit of the time rose",
     ]
     assert len(gate.loosened(FLOORS, gate.Floors({}, {}, 3.0))) == 3  # a floor that vanished
+
+
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        (None, []),
+        ("", ["does not name", "lists no training set"]),
+        ("# quad-lite0@9\n", ["does not name", "lists no training set"]),
+        ("{model}\n| set | photos | licence |\n|---|--:|---|\n", ["lists no training set"]),
+        ("{model}\n| set | licence |\n|---|---|\n| a | MIT |\n| b |  |\n", ["no licence for b"]),
+        ("{model}\n| set | licence |\n|---|---|\n| a | MIT |\n", []),
+    ],
+)
+def test_the_card_lists_what_was_trained_on(
+    copy: Path, text: str | None, reasons: list[str]
+) -> None:
+    card = copy / "MODEL_CARD.md"
+    model = json.loads((copy / "spec.json").read_text())
+    if text is not None:
+        card.write_text(text.replace("{model}", f"{model['name']}@{model['version']}"))
+    found = gate.check_files(copy)
+    assert len(found) == len(reasons)
+    assert all(wanted in said for wanted, said in zip(reasons, found, strict=True))
+
+
+def not_here(*_: object) -> list[str]:
+    return []
+
+
+def test_weights_that_do_not_run_as_their_spec_says(copy: Path, tmp_path: Path) -> None:
+    """The files are what the spec names, byte for byte, and yet nonsense: a sentence, no crash."""
+    picture = tmp_path / "a.png"
+    cv2.imwrite(str(picture), np.full((480, 640, 3), 90, np.uint8))
+    photo = PhotoRecord("s", picture, 640, 480, "val", (), "g", "l", True)
+    spec = json.loads((copy / "spec.json").read_text())
+    for change in ({"input_size": "big"}, {"kind": "two_head", "graph": "model.onnx"}):
+        (copy / "spec.json").write_text(json.dumps(spec | change))
+        found = verdict(copy, None, [photo], "val", FLOORS, against_torch=not_here, quiet=True)
+        assert len(found.reasons) == 1, found.reasons
+        assert "does not run as its spec says" in found.reasons[0]
+        assert "\n" not in found.reasons[0]

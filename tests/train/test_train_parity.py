@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,15 @@ import pytest
 
 pytest.importorskip("torch", reason="needs torch (extra train)")
 
+import torch
+from torch import nn
+
 from platehide.demo.scenes import SCENES, render
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.formats import open_photo
 from platehide.preprocess import fit_long_side, stretch
+from platehide.train.config import TrainConfig
+from platehide.train.exporter import Checkpoint, parity
 from platehide.train.samples import read_rgb
 
 
@@ -40,3 +46,33 @@ def test_the_same_photo_gives_the_same_network_input(tmp_path: Path, suffix: str
     b = fit_long_side(served.overview(512), 512)
     assert np.array_equal(a.pixels, b.pixels)
     assert a.scale_xy.tolist() == b.scale_xy.tolist()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_output_near_zero_is_no_fault() -> None:
+    """What counts is the difference beside the output's largest value over all pictures."""
+
+    class Tiny(nn.Module):
+        def __init__(self, weight: float) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([weight]))
+
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
+            return (image.float().mean((1, 2, 3)) * self.weight - 100.0,)
+
+    def exported(weight: float) -> bytes:
+        buffer = io.BytesIO()
+        example = (torch.zeros(1, 4, 4, 3, dtype=torch.uint8),)
+        torch.onnx.export(
+            Tiny(weight), example, buffer, dynamo=False, input_names=["image"]  # type: ignore[arg-type]
+        )  # fmt: skip
+        return buffer.getvalue()
+
+    config = TrainConfig(name="t", task="dense", pretrained="none")
+    checkpoint = Checkpoint(config, Tiny(1.0).eval(), 1)
+    pictures = np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in (100, 200)])
+    assert parity(checkpoint, exported(1.0), pictures).worst < 1e-5
+    near = parity(checkpoint, exported(1.001), pictures)
+    assert near.worst == pytest.approx(0.002, rel=0.05)
+    assert near.mean == pytest.approx(0.0015, rel=0.05)
+    assert parity(checkpoint, exported(1.1), pictures).worst > 0.1

@@ -158,11 +158,13 @@ def pareto_svg(results: Sequence[dict[str, Any]]) -> str | None:
     points = _points(results)
     if not points:
         return None
-    right = 1.25 * max(p[0] for p in points)
-    top = max(5.0, 1.15 * max(p[1] for p in points))
+    across, up = (
+        _ticks(1.15 * max(p[0] for p in points)),
+        _ticks(max(5.0, 1.1 * max(p[1] for p in points))),
+    )
 
     def at(ms: float, leak: float) -> tuple[float, float]:
-        return 60 + 560 * ms / right, 350 - 330 * leak / top
+        return 60 + 560 * ms / across[-1], 350 - 330 * leak / up[-1]
 
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 400" font-family="sans-serif"'
@@ -172,22 +174,44 @@ def pareto_svg(results: Sequence[dict[str, Any]]) -> str | None:
         '<text x="16" y="190" transform="rotate(-90 16 190)" text-anchor="middle">'
         "leak rate, plates from 32 px, %</text>"
     ]
-    for tick in range(5):
-        x, y = 60 + 560 * tick / 4, 350 - 330 * tick / 4
-        parts.append(
-            f'<text x="{x:.0f}" y="366" text-anchor="middle">{right * tick / 4:.0f}</text>'
-            f'<text x="54" y="{y + 4:.0f}" text-anchor="end">{top * tick / 4:.0f}</text>'
-        )
+    for value in across:
+        x = at(value, 0)[0]
+        parts.append(f'<text x="{x:.0f}" y="366" text-anchor="middle">{value:g}</text>')
+    for value in up:
+        y = at(0, value)[1]
+        parts.append(f'<path d="M60 {y:.0f}H620" stroke="#e5e7eb"/>')
+        parts.append(f'<text x="54" y="{y + 4:.0f}" text-anchor="end">{value:g}</text>')
     kept = front([(p[0], p[1]) for p in points])
     steps = " ".join("{:.1f},{:.1f}".format(*at(*points[i][:2])) for i in kept)
     parts.append(
         f'<polyline points="{steps}" fill="none" stroke="#1a56b0" stroke-dasharray="5 4"/>'
     )
+    placed: list[tuple[float, float, float]] = []
     for index, (ms, leak, name) in enumerate(points):
         x, y = at(ms, leak)
         fill = "#1a56b0" if index in kept else "#9aa4b2"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}"/>')
-        end = ' text-anchor="end"' if x > 420 else ""
-        shift = -8 if end else 8
-        parts.append(f'<text x="{x + shift:.1f}" y="{y - 7:.1f}"{end}>{html.escape(name)}</text>')
+        left, base = _free_place(x, y, 7.4 * len(name), placed)
+        placed.append((left, base, 7.4 * len(name)))
+        parts.append(f'<text x="{left:.1f}" y="{base:.1f}">{html.escape(name)}</text>')
     return "".join(parts) + "</svg>\n"
+
+
+def _ticks(most: float) -> list[float]:
+    """Round numbers from 0 to ``most`` or a little more: four to seven of them."""
+    unit = 10.0 ** math.floor(math.log10(most))
+    step = next(s * unit for s in (0.2, 0.25, 0.5, 1.0, 2.0) if most / (s * unit) <= 6.0)
+    return [round(step * i, 10) for i in range(math.ceil(most / step) + 1)]
+
+
+def _free_place(
+    x: float, y: float, width: float, placed: Sequence[tuple[float, float, float]]
+) -> tuple[float, float]:
+    """Left end and baseline of a label beside its point, moved up until it lies on no other."""
+    left = x + 8 if x + 8 + width < 636 else max(2.0, x - 8 - width)
+    base = y - 7
+    while any(
+        abs(base - b) < 14 and left < other + w and other < left + width for other, b, w in placed
+    ):
+        base -= 14
+    return left, base

@@ -135,6 +135,30 @@ def close_enough(found: dict[str, float]) -> bool:
     return all(v is not None and v <= limits[name] for name, v in values.items())
 
 
+def check_card(path: Path, model: str) -> list[str]:
+    """Reasons against a model card: it must be of this model and say, set by set, what it was
+    trained on and under which licence."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        return [f"{path}: not UTF-8 text"]
+    reasons = []
+    if not any(model in line for line in lines):
+        reasons.append(f"{path}: does not name {model}")
+    heads = [i for i, line in enumerate(lines) if line.startswith("| set |") and "licence" in line]
+    sets = []
+    for line in lines[heads[0] + 2 :] if heads else []:
+        if not line.startswith("|"):
+            break
+        sets.append([cell.strip() for cell in line.strip("|").split("|")])
+    if not sets:
+        reasons.append(f"{path}: lists no training set with its licence")
+    silent = [cells[0] for cells in sets if not cells[-1]]
+    if silent:
+        reasons.append(f"{path}: states no licence for {', '.join(silent)}")
+    return reasons
+
+
 def check_files(folder: Path) -> list[str]:
     """Reasons against the folder itself: files, digests, card, evaluation, recorded parity."""
     reasons = []
@@ -165,6 +189,8 @@ def check_files(folder: Path) -> list[str]:
     for name in ("MODEL_CARD.md", "evaluation.json"):
         if not (folder / name).is_file():
             reasons.append(f"{folder / name}: missing")
+    if (folder / "MODEL_CARD.md").is_file():
+        reasons += check_card(folder / "MODEL_CARD.md", spec.model)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     if size > FOLDER_LIMIT:
         reasons.append(f"{folder}: {size / 1e6:.1f} MB together, over {FOLDER_LIMIT / 1e6:.0f} MB")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from platehide.detector import OnnxDetector
-from platehide.errors import WeightsError
+from platehide.errors import PlateHideError, WeightsError
 from platehide.evaluate import gate
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.evaluate.memory import largest, peak_mib
 from platehide.evaluate.reproduce import reproduces, saved_evaluation, whole_sets
+from platehide.evaluate.runner import open_record
 from platehide.model_spec import read_spec
 from platehide.weights import Weights
 
@@ -62,14 +63,22 @@ def verdict(
     if reasons:
         return Verdict(tuple(reasons))
     weights = Weights(folder, read_spec(folder / "spec.json"))
+    part = list(records) if limit is None else whole_sets(records, limit)
     try:
-        detectors = [OnnxDetector(weights)]
+        candidate_detector = OnnxDetector(weights)
+        reasons = against_torch(weights, records)
+        candidate_detector.detect(open_record(part[0]))
     except WeightsError as error:
         return Verdict((str(error),))
-    reasons = against_torch(weights, records)
+    except PlateHideError:  # a photo that cannot be read, not the weights
+        raise
+    except Exception as error:  # whatever files that do not fit their spec come up with
+        first = (str(error).strip().splitlines() or [""])[0]
+        said = f"does not run as its spec says: {type(error).__name__}: {first}"
+        return Verdict((f"{weights.spec.model}: {said}",))
+    detectors = [candidate_detector]
     if baseline is not None and baseline.resolve() != folder.resolve():
         detectors.append(OnnxDetector(Weights(baseline, read_spec(baseline / "spec.json"))))
-    part = list(records) if limit is None else whole_sets(records, limit)
     measured = gate.measure(detectors, part, crops=crops, quiet=quiet)
     measured = gate.measure_again(detectors, part, measured, floors)
     candidate = measured[0]
