@@ -462,9 +462,33 @@ def test_sixteen_bits_in_planes_are_refused() -> None:
     assert caught.value.code == "unsupported"
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_tiff_of_four_inks(orientation: int, compression: str) -> None:
+    inks = noise(4)
+    options = {"compression": compression, "icc_profile": ICC, "tiffinfo": {274: orientation}}
+    photo = open_photo(saved(Image.fromarray(inks, "CMYK"), "TIFF", **options))
+    shown = to_displayed(inks, orientation)
+    colours = np.asarray(Image.fromarray(shown, "CMYK").convert("RGB"))
+    assert np.array_equal(photo.frames[0].overview(1), colours)
+    finished = photo.write([patch()], WriteOptions())
+    assert finished.edit == "lossless"
+    again = open_photo(finished.data)
+    assert (again.frames[0].overview(1)[20, 30] == COLOUR).all()
+    assert again.write([], WriteOptions()).data == finished.data
+    with Image.open(io.BytesIO(finished.data)) as image:
+        after = np.asarray(ImageOps.exif_transpose(image))
+        assert (image.mode, image.info["icc_profile"]) == ("CMYK", ICC)
+    kept = outside(shown.shape)
+    assert np.array_equal(after[kept], shown[kept])
+
+
 def test_tiff_that_cannot_be_done_right_is_refused() -> None:
     floats = Image.fromarray(scene(1)[:, :, 0].astype(np.float32))
-    for data in (saved(floats, "TIFF"), saved(mode("CMYK"), "TIFF")):
+    inks = Image.fromarray(noise(4), "CMYK")
+    lab = Image.frombytes("LAB", (8, 8), bytes(192))
+    for picture, options in ((floats, {}), (lab, {}), (inks, {"compression": "jpeg"})):
+        data = saved(picture, "TIFF", **options)
         with pytest.raises(ImageError) as caught:
             open_photo(data)
         assert caught.value.code == "unsupported"

@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from platehide.errors import ImageError
 from platehide.formats.guard import decoding
-from platehide.formats.raster import to_grey
+from platehide.formats.raster import painted_inks, to_grey
 from platehide.jpeg.deep import decode_deep, shallow_tables
 from platehide.metadata.jpeg_walk import Frame
 from platehide.pixels import Patch
@@ -121,7 +121,7 @@ def encode_like(
     if len(frame.components) == 4:
         if ink is None:
             raise ImageError("JPEG with four components that are not CMYK", code="unsupported")
-        return _save(Image.fromarray(_paint(ink, patches, "CMYK"), "CMYK"), options)
+        return _save(Image.fromarray(painted_inks(ink, patches), "CMYK"), options)
     if len(frame.components) == 1:
         return _save(Image.fromarray(_paint(stored_rgb[:, :, 0], patches, "L"), "L"), options)
     painted = _paint(stored_rgb, patches, "RGB")
@@ -144,8 +144,6 @@ def _paint(stored: ImageArray, patches: Sequence[Patch], mode: str) -> ImageArra
         pixels: ImageArray = patch.pixels
         if mode == "L":
             pixels = to_grey(pixels)
-        elif mode == "CMYK":  # the inverse of Pillow's and libjpeg's plain conversion, without K
-            pixels = np.dstack([255 - pixels, np.zeros(pixels.shape[:2], np.uint8)])
         out[y0:y1, x0:x1][patch.changed] = pixels[patch.changed]
     return out
 

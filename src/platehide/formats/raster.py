@@ -58,6 +58,18 @@ def painted(samples: Samples, patches: Iterable[Patch]) -> Samples:
     return out
 
 
+def painted_inks(inks: Samples, patches: Iterable[Patch]) -> Samples:
+    """A copy of 8-bit cyan, magenta, yellow, black ``(H, W, 4)``, 0 for no ink, with the patches'
+    changed pixels drawn without black: the inverse of Pillow's and libjpeg's plain conversion.
+    """
+    out = inks.copy()
+    for patch in patches:
+        x0, y0, x1, y1 = patch.box
+        drawn = np.dstack([255 - patch.pixels, np.zeros(patch.pixels.shape[:2], np.uint8)])
+        out[y0:y1, x0:x1][patch.changed] = drawn[patch.changed]
+    return out
+
+
 def from_pillow(image: Image.Image) -> Samples:
     """Samples of an 8-bit Pillow image; palettes, bitmaps and colour keys are resolved."""
     grey = image.mode in ("1", "L", "LA", "La")

@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from platehide.errors import ImageError
 from platehide.formats.guard import decoding
 from platehide.formats.orientation import patches_to_stored, to_displayed, to_stored
-from platehide.formats.raster import Samples, from_pillow, painted, rgb8
+from platehide.formats.raster import Samples, from_pillow, painted, painted_inks, rgb8
 from platehide.image_io import FinishedPhoto, KeepMetadata, WriteOptions
 from platehide.metadata.exif import LONG, RATIONAL, SHORT, UNDEFINED, Entry, Exif, append_ifd
 from platehide.metadata.tiff_pages import (
@@ -29,6 +29,7 @@ from platehide.metadata.tiff_pages import (
     EXTRA_SAMPLES,
     HEIGHT,
     ICC,
+    INKS,
     ORIENTATION,
     PHOTOMETRIC,
     PLANAR,
@@ -42,7 +43,7 @@ from platehide.metadata.tiff_pages import (
     walk_tiff,
 )
 from platehide.pixels import ArrayPixels, Patch
-from platehide.types import EditMode
+from platehide.types import EditMode, ImageArray
 
 MEDIA_TYPE = "image/tiff"
 _NO_COMPRESSION, _DEFLATE, _HORIZONTAL_DIFFERENCES = 1, 8, 2
@@ -59,7 +60,7 @@ class TiffPhoto:
         self._layout = layout
         self._pages = [_decode(data, page) for page in layout.pages]
         self.frames: Sequence[ArrayPixels] = tuple(
-            ArrayPixels(to_displayed(rgb8(samples), page.orientation))
+            ArrayPixels(to_displayed(_rgb(page, samples), page.orientation))
             for samples, page in zip(self._pages, layout.pages, strict=True)
         )
 
@@ -69,7 +70,8 @@ class TiffPhoto:
         for index, (page, samples) in enumerate(zip(self._layout.pages, self._pages, strict=True)):
             own = [p for p in patches if p.frame == index]
             stored = patches_to_stored(own, self.frames[index].size_wh, page.orientation)
-            pages.append((page, painted(samples, stored)))
+            draw = painted_inks if page.inks else painted
+            pages.append((page, draw(samples, stored)))
         edit: EditMode = "lossless" if patches else "untouched"
         keep = options.keep_metadata
         data = write_tiff(pages, self._layout.exif, keep)
@@ -93,19 +95,28 @@ def _decode(data: bytes, page: TiffPage) -> Samples:
     return samples
 
 
+def _rgb(page: TiffPage, samples: Samples) -> ImageArray:
+    """What is looked at: 8-bit RGB."""
+    if page.inks:
+        return np.asarray(Image.fromarray(samples, "CMYK").convert("RGB"))
+    return rgb8(samples)
+
+
 def _better_by_opencv(page: TiffPage) -> bool:
     """Pillow cuts 16-bit RGB to 8 bits and warns of large pages, but OpenCV multiplies alpha and
     mixes up separate planes.
     """
     large = page.width * page.height > (Image.MAX_IMAGE_PIXELS or sys.maxsize)
-    return page.depth == 16 or (large and not page.has_alpha and not page.separate)
+    return page.depth == 16 or (large and not (page.has_alpha or page.separate or page.inks))
 
 
 def _by_pillow(data: bytes, page: TiffPage) -> Samples:
     with TiffImageFile(io.BytesIO(data)) as image:
         image.seek(page.index)
         image.load()  # Pillow turns the picture by its orientation
-        displayed = from_pillow(image)
+        displayed = np.asarray(image) if page.inks else from_pillow(image)
+        if page.inks and image.mode != "CMYK":
+            raise ImageError("TIFF with these inks is not supported", code="unsupported")
     return to_stored(displayed, page.orientation)
 
 
@@ -143,7 +154,7 @@ def write_tiff(pages: Sequence[tuple[TiffPage, Samples]], exif: Exif, keep: Keep
             Entry(HEIGHT, LONG, (height,)),
             Entry(BITS, SHORT, (depth,) * channels),
             Entry(COMPRESSION, SHORT, (_DEFLATE if page.compressed else _NO_COMPRESSION,)),
-            Entry(PHOTOMETRIC, SHORT, (1 if channels <= 2 else 2,)),
+            Entry(PHOTOMETRIC, SHORT, (INKS if page.inks else 1 if channels <= 2 else 2,)),
             Entry(273, LONG, tuple(starts)),
             Entry(ORIENTATION, SHORT, (page.orientation,)),
             Entry(SAMPLES, SHORT, (channels,)),
@@ -157,7 +168,7 @@ def write_tiff(pages: Sequence[tuple[TiffPage, Samples]], exif: Exif, keep: Keep
             entries.append(Entry(X_RESOLUTION, RATIONAL, page.resolution[:2]))
             entries.append(Entry(Y_RESOLUTION, RATIONAL, page.resolution[2:4]))
             entries.append(Entry(RESOLUTION_UNIT, SHORT, page.resolution[4:]))
-        if channels in (2, 4):
+        if channels in (2, 4) and not page.inks:
             entries.append(Entry(EXTRA_SAMPLES, SHORT, (2,)))
         if page.icc:
             entries.append(Entry(ICC, UNDEFINED, page.icc))

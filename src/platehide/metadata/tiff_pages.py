@@ -19,13 +19,14 @@ _SUBFILE_TYPE, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 254, 273, 279, 324, 
 # none, CCITT (3), LZW, JPEG, deflate (2), PackBits
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32946, 32773})
 _SEPARATE = 2
-_GREY_WHITE, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_PHOTOMETRICS = frozenset({_GREY_WHITE, _GREY, _RGB, _PALETTE, _YCBCR})
+_GREY_WHITE, _GREY, _RGB, _PALETTE, INKS, _YCBCR = 0, 1, 2, 3, 5, 6
+_PHOTOMETRICS = frozenset({_GREY_WHITE, _GREY, _RGB, _PALETTE, INKS, _YCBCR})
+_INK_SET, _JPEG = 332, 7
 _DNG_VERSION = 50706
 # Tags that say how the samples lie in the file; the rest describes, and is dropped and named.
 _DRAWING = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 292,
-     293, 296, 297, 317, 320, 322, 323, 324, 325, 338, 339, 340, 341, 347, 529, 530, 531, 532,
+     293, 296, 297, 317, 320, 322, 323, 324, 325, 332, 338, 339, 340, 341, 347, 529, 530, 531, 532,
      34675}
 )  # fmt: skip
 # XMP lies in tag 700 of every page
@@ -41,6 +42,7 @@ class TiffPage:
         depth: bits of a sample; 16 or at most 8.
         compressed: whether its samples are compressed in any way.
         separate: each colour lies in a plane of its own.
+        inks: its samples are cyan, magenta, yellow and black, 0 for none.
         resolution: numerator and denominator across and down, and the unit; empty where absent.
     """
 
@@ -54,6 +56,7 @@ class TiffPage:
     resolution: tuple[int, ...]
     icc: bytes | None
     separate: bool = False
+    inks: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def walk_tiff(data: bytes, *, max_pixels: int) -> TiffLayout:
 
     Raises:
         ImageError: ``truncated``, ``corrupt``, ``too_large`` (declared pixels of all pages),
-            ``unsupported`` (camera raw, CMYK, float, odd depths and compressions).
+            ``unsupported`` (camera raw, float, odd depths, inks and compressions).
     """
     reader = TiffReader(data)
     offset = reader.number(4, "I") or 0
@@ -152,11 +155,16 @@ def _page(reader: TiffReader, tags: _Tags, index: int) -> TiffPage:
             "TIFF with 16-bit samples in these colours or in planes is not supported",
             code="unsupported",
         )
+    inks = photometric == INKS
+    cmyk = (samples, depth, _first(reader, tags, _INK_SET, 1)) == (4, 8, 1)
+    # Inside JPEG data nobody agrees on whether 0 or 255 is no ink.
+    if inks and (not cmyk or compression == _JPEG):
+        raise ImageError("TIFF with these inks is not supported", code="unsupported")
     orientation = _first(reader, tags, ORIENTATION, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
     return TiffPage(
         index, width, height, depth, compression != 1, EXTRA_SAMPLES in tags, orientation,
-        _resolution(reader, tags), _profile(reader, tags), separate,
+        _resolution(reader, tags), _profile(reader, tags), separate, inks,
     )  # fmt: skip
 
 
