@@ -24,13 +24,14 @@ from platehide.types import FloatArray
 _W, _H = 80, 40
 """px of the canvas that what was found takes; characters are some ten times as wide as a pixel."""
 _REACH_X, _REACH_Y = 12, 14  # px of the canvas beyond it on each side
-_INSIDE_X, _INSIDE_X_OF_SMALL, _INSIDE_Y = 0.84, 0.76, 0.5
+_INSIDE_X, _INSIDE_X_OF_SMALL, _INSIDE_Y = 0.8, 0.76, 0.5
 """The share that must be even. Less than all: found corners are up to a fifth of the height off,
 and what lies beyond a cover is anything. Characters of a plate reach into its middle."""
 _SMALL_PX = 48.0
 _STROKE = 5  # px of the canvas: noise is averaged out over about the width of a stroke
-_MOST_SPREAD, _MOST_SPREAD_SHARE = 1.5, 0.005
-_MOST_OFF, _MOST_OFF_SHARE = 5.0, 0.02
+_MOST_SPREAD, _MOST_SPREAD_SHARE = 1.2, 0.002
+_MOST_OFF, _MOST_OFF_SHARE = 4.0, 0.008
+_OF_SMALL = 1.6  # times as much: blocks of a JPEG and the rim reach further into small ones
 _BURNT_OUT = 251.0  # no cover is drawn as bright; what is burnt out is even whatever it was
 _MOST_CAST = 0.25
 _DARKEST, _BRIGHTEST = 0.2, 1.12  # times the paint
@@ -62,11 +63,12 @@ def even_panel(source: PixelSource, quad: FloatArray, paint: FloatArray) -> Pane
     first = Near.of(source, [quad])
     if first is None:
         return None
-    x, y, w, h = part = _inside(plate_width(quad) < _SMALL_PX)
+    small = plate_width(quad) < _SMALL_PX
+    x, y, w, h = part = _inside(small)
     level, move = first.level_for(shrink)
     to_inside = share_of((-x, -y, _W, _H))
     inside = warped(level, move @ to_quad @ to_inside, (w, h)).astype(np.float32)
-    light = _light_on(inside)
+    light = _light_on(inside, _OF_SMALL if small else 1.0)
     if light is None:
         return None
     cast = _cast(light[0], paint)
@@ -102,18 +104,18 @@ def _even_light(w: int, h: int) -> tuple[FloatPicture, FloatPicture]:
     return terms.astype(np.float32), np.linalg.pinv(terms).astype(np.float32)
 
 
-def _light_on(inside: FloatPicture) -> FloatPicture | None:
+def _light_on(inside: FloatPicture, lenience: float) -> FloatPicture | None:
     """The light on it ``(4, 3)``, or ``None`` where that is not all there is to see."""
     h, w = inside.shape[:2]
     pixels = inside.reshape(h * w, 3)
     brightness = float(pixels.mean())
-    spread = _MOST_SPREAD + _MOST_SPREAD_SHARE * brightness
+    spread = lenience * (_MOST_SPREAD + _MOST_SPREAD_SHARE * brightness)
     terms, inverse = _even_light(w, h)
     light: FloatPicture = inverse @ pixels
     if float(np.abs(light[1:]).max()) > 0.5 * brightness:
         return None
     off = pixels - terms @ light
-    most = _MOST_OFF + _MOST_OFF_SHARE * brightness
+    most = lenience * (_MOST_OFF + _MOST_OFF_SHARE * brightness)
     if _nothing(off, (w, h), spread, most):
         return light
     if float(np.sqrt(np.mean(np.square(off)))) > 0.25 * brightness:

@@ -17,6 +17,8 @@ from platehide.types import FloatArray
 _LEAST_CORRELATION = 0.86
 _MOST_RESIDUE = 0.47
 _LEAST_OF_SMALL, _MOST_OF_SMALL = 0.84, 0.42
+_SURE = 0.94  # correlation from which a small one is judged as a large one
+_LEAST_OF_PART, _MOST_OF_PART, _MOST_CAST_OF_PART = 0.9, 0.38, 0.2
 MOST_CAST = 0.25
 _SMALL_PX = 24  # height below which much can look like anything
 _ITERATIONS = 40
@@ -36,7 +38,8 @@ class Likeness(NamedTuple):
             design's contrast.
         cast: the colour of that light, as the largest logarithm of a channel's share.
         quad: the cover ``(4, 2)``, px of the picture.
-        small: judged more strictly, as much can look like anything when it is small.
+        small: what was found is small; much can look like anything then.
+        part: only a part of the cover was found; most of it was guessed.
     """
 
     correlation: float
@@ -44,19 +47,29 @@ class Likeness(NamedTuple):
     cast: float
     quad: FloatArray
     small: bool = False
+    part: bool = False
 
     @property
     def covered(self) -> bool:
         """True where nothing but the cover is there."""
+        if self.part:
+            return (
+                self.correlation >= _LEAST_OF_PART
+                and self.residue <= _MOST_OF_PART
+                and self.cast <= _MOST_CAST_OF_PART
+            )
         small = self.small or plate_height(self.quad) < _SMALL_PX
+        strict = small and self.correlation < _SURE
         return (
             self.correlation >= (_LEAST_OF_SMALL if small else _LEAST_CORRELATION)
-            and self.residue <= (_MOST_OF_SMALL if small else _MOST_RESIDUE)
+            and self.residue <= (_MOST_OF_SMALL if strict else _MOST_RESIDUE)
             and self.cast <= MOST_CAST
         )
 
 
-def compare(near: Near, view: View, to_picture: FloatArray) -> Likeness | None:
+def compare(
+    near: Near, view: View, to_picture: FloatArray, *, small: bool, part: bool
+) -> Likeness | None:
     """What lies at ``to_picture`` (from a share of the cover to a pixel) compared with a layout: as
     it lies, then aligned (ECC, Evangelidis and Psarakis 2008), since the corners that are found on
     a cover are some px off. ``None`` where no light explains it.
@@ -83,12 +96,12 @@ def compare(near: Near, view: View, to_picture: FloatArray) -> Likeness | None:
             except cv2.error:  # nothing alike
                 return best
             warp = np.vstack([end, [0, 0, 1]])[:3].astype(np.float32)
-        found = _likeness(design, there, warp, to_picture)
+        found = _likeness(design, there, warp, to_picture, small, part)
         if motion == cv2.MOTION_AFFINE and found is not None and not found.covered:
             # The photo is less sharp than most: so is its cover.
             for softness in _BLURS[1:]:
                 softer = _softened(view, outline, softness)
-                other = _likeness(softer, there, warp, to_picture)
+                other = _likeness(softer, there, warp, to_picture, small, part)
                 if other is not None and other.residue < found.residue:
                     design, found = softer, other
         if found is not None and (best is None or found.residue < best.residue):
@@ -112,7 +125,12 @@ def _grey(picture: NDArray[Any]) -> FloatPicture:
 
 
 def _likeness(
-    design: FloatPicture, there: FloatPicture, warp: FloatPicture, to_picture: FloatArray
+    design: FloatPicture,
+    there: FloatPicture,
+    warp: FloatPicture,
+    to_picture: FloatArray,
+    small: bool,
+    part: bool,
 ) -> Likeness | None:
     """How near ``there`` comes to the design in some light: a gain for each colour that changes
     evenly over the plate, and nothing added. Without the frame: a thin line is never aligned to
@@ -149,7 +167,7 @@ def _likeness(
         return None
     eighth = ((x - x.min()) * 8 // (int(np.ptp(x)) + 1)).astype(np.intp)
     worst = float((np.bincount(eighth, error, 8) / np.bincount(eighth, minlength=8)).max())
-    return Likeness(float(np.mean(a * b)) / length, worst / spread, cast, quad)
+    return Likeness(float(np.mean(a * b)) / length, worst / spread, cast, quad, small, part)
 
 
 _RIDGE = np.diag([0.0, 1.0, 1.0])  # a steep fall of light must be worth it

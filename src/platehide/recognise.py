@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 
 from platehide.cover import Cover, CoverOptions
 from platehide.cover.layout import FRAMED_PX, SMALL_PLATE_PX, Detail
-from platehide.cover.views import GLANCE_H, GLANCE_W, FloatPicture, View, paint_of, view_at, views
+from platehide.cover.views import (
+    GLANCE_H,
+    GLANCE_W,
+    FloatPicture,
+    View,
+    paint_of,
+    softened,
+    view_at,
+    views,
+)
 from platehide.evenness import even_panel
 from platehide.geometry import plate_height, plate_width, transform_points
 from platehide.likeness import MOST_CAST, UNIT, Likeness, compare
@@ -27,13 +36,13 @@ from platehide.nearby import Near, share_of, warped
 from platehide.pixels import PixelSource
 from platehide.types import FloatArray
 
-_LEAST_AT_A_GLANCE, _LEAST_MOVED, _LEAST_MOVED_PART = 0.25, 0.6, 0.66
-_MOST_RESIDUE_MOVED = 0.75
-_MOST_CAST_AT_A_GLANCE = 0.5  # some of the car may be in view
-_HOPELESS = 0.4
+_LEAST_AT_A_GLANCE, _LEAST_MOVED, _LEAST_MOVED_PART = 0.35, 0.68, 0.82
+_MOST_RESIDUE_MOVED, _MOST_RESIDUE_PART = 0.6, 0.45
+_MOST_CAST_AT_A_GLANCE = 0.35  # some of the car may be in view
+_HOPELESS = 0.5
 _LEAST_CONTRAST = 0.5 * float(np.sqrt(3 * GLANCE_W * GLANCE_H))
-_MOST_LOOKS = 3
-_MOST_COMPARED = 2
+_MOST_LOOKS = 2  # if it was the whole, and as many if it was a part
+_MOST_COMPARED = 3
 _FAINT = 0.25  # of the strongest colour: what is as dark tells nothing of the light's colour
 _STRETCHED = 1.45  # how far the shape may be off
 _ABOUT = 1.5  # how far the size of a cover that is guessed from a part of it may be off
@@ -73,11 +82,13 @@ def likenesses(
             near = Near.of(source, [place.outline])
             if near is None:
                 continue
-            found = compare(near, _likeliest(near, place, cover, options), place.to_picture)
+            view = _likeliest(near, place, cover, options)
+            small = height < _SMALL_PX
+            found = compare(near, view, place.to_picture, small=small, part=guess.part)
             if found is None or not held(quad, found.quad):
                 continue
             if 1 / _MOST_RESIZED < plate_height(found.quad) / guess.height < _MOST_RESIZED:
-                yield found._replace(small=height < _SMALL_PX)
+                yield found
 
 
 def held(quad: FloatArray, cover: FloatArray) -> bool:
@@ -180,18 +191,20 @@ def _at_a_glance(near: Near, guesses: list[_Guess]) -> list[tuple[_Guess, _Guess
     ranked.sort(reverse=True)
     moved: list[tuple[float, _Guess, _Guess]] = []
     places: set[tuple[float, ...]] = set()
+    looks = [0, 0]
     for score, number in ranked:
         guess = guesses[number]
+        if looks[guess.part] == _MOST_LOOKS:
+            continue
         place = guess.outline.mean(axis=0) / guess.height
         key = guess.view.aspect, *(round(float(v) * 4) for v in place)
         if key not in places:
             places.add(key)
+            looks[guess.part] += 1
             reached, there = _climbed(near, guess, score)
             least = _LEAST_MOVED_PART if guess.part else _LEAST_MOVED
             if reached >= least and _lit_so(near, there):
                 moved.append((reached, guess, there))
-        if len(places) == _MOST_LOOKS:
-            break
     moved.sort(key=lambda entry: -entry[0])
     return [(guess, there) for _, guess, there in moved[:_MOST_COMPARED]]
 
@@ -208,7 +221,7 @@ def _likeliest(near: Near, guess: _Guess, cover: Cover, options: CoverOptions) -
 def _glance_at(near: Near, guess: _Guess) -> FloatPicture:
     level, move = near.level_for(guess.height / GLANCE_H)
     matrix = move @ guess.to_picture @ _GLANCE_SHARE
-    return warped(level, matrix, _GLANCE_WH).reshape(-1, 3).astype(np.float32)
+    return softened(warped(level, matrix, _GLANCE_WH)).reshape(-1, 3).astype(np.float32)
 
 
 def _climbed(near: Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
@@ -221,7 +234,7 @@ def _climbed(near: Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
         for change in _moves(step):
             there = to_picture @ change
             seen = warped(level, move @ there @ _GLANCE_SHARE, _GLANCE_WH)
-            found = _alike(design, seen.reshape(-1, 3).astype(np.float32))
+            found = _alike(design, softened(seen).reshape(-1, 3).astype(np.float32))
             if found > best + 0.005:
                 best, where = found, there
         if best > score:
@@ -273,4 +286,5 @@ def _lit_so(near: Near, guess: _Guess) -> bool:
         return False
     fit = np.einsum("cnk,ck->nc", view.light, factors)
     spread = float(np.sqrt(np.mean(np.square(fit - fit.mean(axis=0)))))
-    return float(np.abs(fit - seen).mean()) <= _MOST_RESIDUE_MOVED * spread
+    most = _MOST_RESIDUE_PART if guess.part else _MOST_RESIDUE_MOVED
+    return float(np.abs(fit - seen).mean()) <= most * spread

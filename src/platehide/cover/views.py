@@ -120,6 +120,11 @@ def _reduced(flat: ImageArray) -> ImageArray:
     return np.asarray(few, np.uint8)
 
 
+def softened(few: ImageArray) -> ImageArray:
+    """A glance at something, so soft that it need not lie to the pixel."""
+    return np.asarray(cv2.blur(few, (3, 3)), np.uint8)
+
+
 def _is_plain(few: ImageArray) -> bool:
     return float(few[2:-2, 2:-2].std(axis=(0, 1)).max()) < _FLAT
 
@@ -128,7 +133,7 @@ def _view(detail: Detail, flat: ImageArray) -> View:
     h, w = flat.shape[:2]
     boxes = np.array([(0, 0, w, h), *_parts(flat)]) / (w, h, w, h)
     reduced = _reduced(flat)
-    few = reduced.reshape(-1, 3).astype(np.float32)
+    few = softened(reduced).reshape(-1, 3).astype(np.float32)
     glance = few - few.mean(axis=0)
     glance /= max(1e-3, float(np.linalg.norm(glance)))
     v, u = np.mgrid[0:GLANCE_H, 0:GLANCE_W]
