@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from platehide.errors import UsageError
-from platehide.evaluate.dataset import PhotoRecord, PlateLabel
+from platehide.evaluate.dataset import PhotoRecord, PlateLabel, load_records
 from platehide.evaluate.metrics import summarise
 from platehide.evaluate.predictions import (
     by_record,
@@ -206,3 +209,31 @@ def test_a_python_function(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("nothing", "no_such_module:x", "test_predictions:nothing"):
         with pytest.raises(UsageError, match="--predictor"):
             load_function(name)
+
+
+def test_the_recipe_for_other_detectors_works(tmp_path: Path) -> None:
+    """The program in docs/evaluation-formats.md, with a detector of its own photos."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "evaluation-formats.md").read_text()
+    block = text[text.index("    # peer_rows.py") :].split("\n\n`detector` is")[0]
+    program: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(block), "peer_rows.py", "exec"), program)
+    folder = tmp_path / "cars" / "images"
+    folder.mkdir(parents=True)
+    rows = []
+    for i in range(2):
+        Image.new("RGB", (640, 480), (90 * i, 90, 90)).save(folder / f"{i}.png")
+        plates = [{"box": BOX, "quad": None}] if i else []
+        row = {"image": f"images/{i}.png", "width": 640, "height": 480, "split": "test"}
+        rows.append(json.dumps(row | {"plates": plates}) + "\n")
+    (folder.parent / "annotations.jsonl").write_text("".join(rows))
+
+    def detector(picture: np.ndarray) -> tuple[list[list[float]], list[float]]:
+        return ([BOX], [0.9]) if picture[0, 0, 0] else ([], [])
+
+    out = tmp_path / "peer.jsonl"
+    program["write_rows"](detector, str(tmp_path), "test", str(out))
+    outcomes = judge_predictions(load_records(tmp_path, "test"), read_predictions(out), "peer")
+    result = summarise(outcomes)
+    assert result["recall50"]["value"] == 1.0
+    assert result["false_covers"]["count"] == 0
+    assert result["ms_p50"] is not None
