@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
@@ -15,7 +16,7 @@ from platehide.detection import Findings
 from platehide.formats import open_photo
 from platehide.geometry import coverage
 from platehide.image_io import WriteOptions
-from platehide.pixels import PixelSource
+from platehide.pixels import ArrayPixels, Closeup, PixelSource
 from platehide.types import Detection, FloatArray, ImageArray
 from platehide.verify import (
     CoveredPlate,
@@ -217,3 +218,25 @@ def test_grown_quad_holds_both() -> None:
     assert np.allclose(grown_quad(QUAD, QUAD), QUAD, atol=1e-3)
     far = grown_quad(QUAD, np.add(QUAD, (900, 300)))
     assert coverage(np.add(QUAD, (900, 300)), [far]) > 0.99
+
+
+def test_a_large_close_up_is_shown_reduced_and_read_where_it_lies() -> None:
+    """The detector's picture of a wide crop costs no whole decode; regions stay exact."""
+    rgb = cv2.resize(photo(), (1280, 960), interpolation=cv2.INTER_LINEAR)
+    frame = open_photo(jpeg_of(rgb)).frames[0]
+    whole = frame.region((0, 0, 1280, 960))
+    for box in ((160, 80, 1280, 720), (0, 240, 640, 560), (104, 8, 424, 208)):
+        x0, y0, x1, y1 = box
+        source = open_photo(jpeg_of(rgb)).frames[0]
+        closeup = Closeup(source, box)
+        assert closeup.size_wh == (x1 - x0, y1 - y0)
+        view = closeup.overview(256)
+        assert 256 <= view.shape[1] < 2 * 256 + 1 or view.shape[1] == x1 - x0
+        same = cv2.resize(
+            whole[y0:y1, x0:x1], (view.shape[1], view.shape[0]), interpolation=cv2.INTER_AREA
+        )
+        assert np.abs(view.astype(int) - same).mean() < 4
+        part = closeup.region((20, 30, 70, 60))
+        assert np.array_equal(part, whole[y0 + 30 : y0 + 60, x0 + 20 : x0 + 70])
+        in_memory = Closeup(ArrayPixels(whole), box)
+        assert np.array_equal(in_memory.overview(256), whole[y0:y1, x0:x1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from platehide.cover import CoverOptions, cover_plate, load_cover
+from platehide.cover.compose import render
 from platehide.cover.look import GAMMA, MAX_GAIN, MIN_GAIN, PlateLook, measure
 from platehide.cover.shadow import find_shadow
 from platehide.demo.plates import PlateStyle, draw_plate
@@ -155,3 +158,18 @@ def test_a_look_is_a_handful_of_numbers() -> None:
     assert set(PlateLook.__dataclass_fields__) == {
         "level", "slope_u", "slope_v", "cast", "blur_px", "noise", "shadow",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("blur_px", [1.9, 2.5, 4.0])
+def test_a_soft_cover_is_drawn_reduced_and_looks_the_same(blur_px: float) -> None:
+    target = np.array([[40.0, 60], [520, 30], [530, 150], [30, 170]])
+    look = PlateLook(0.6, 0.05, -0.03, (1.02, 1.0, 0.97), blur_px, 0.0)
+    cover, options = load_cover(None), CoverOptions()
+    soft = render(look, target, (561, 203), cover, options)
+    sharp = render(replace(look, blur_px=0.4), target, (561, 203), cover, options)
+    expected = cv2.GaussianBlur(sharp, (0, 0), float(np.sqrt(blur_px**2 - 0.4**2)))
+    inside = np.s_[70:140, 60:500]
+    off = np.abs(soft[inside].astype(int) - expected[inside])
+    assert soft.shape == expected.shape
+    assert off.mean() < 2.0
+    assert np.percentile(off, 99) < 14

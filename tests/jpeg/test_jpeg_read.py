@@ -104,6 +104,44 @@ def test_overview_is_the_picture_averaged_by_area(
     assert np.corrcoef(overview[..., 0].ravel(), expected[..., 0].ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize(("sampling", "progressive"), KINDS)
+@pytest.mark.parametrize("shrink", [2, 4, 8])
+def test_a_reduced_part_is_that_part_averaged_by_area(
+    sampling: str, progressive: bool, shrink: int
+) -> None:
+    rgb = cv2.GaussianBlur(scene(328, 244), (0, 0), 3)  # blocks and MCUs hang over both edges
+    rgb[40:120, 64:96] = (230, 30, 30)
+    if not progressive:
+        jpeg = sequential(rgb, sampling, 92)
+    else:
+        number = PILLOW_NUMBERS[sampling]
+        mode = "L" if sampling == "gray" else "RGB"
+        jpeg = by_pillow(rgb, mode, quality=92, subsampling=number, progressive=True)
+    editor, whole = JpegEditor(jpeg), decoded(jpeg)
+    for x0, y0, x1, y1 in ((24, 16, 152, 112), (136, 40, 328, 240), (0, 0, 328, 240)):
+        part = editor.reduced((x0, y0, x1, y1), shrink)
+        size = (x1 - x0) // shrink, (y1 - y0) // shrink
+        assert part.shape == (size[1], size[0], 3)
+        expected = reduced(whole[y0:y1, x0:x1], size)
+        ours, theirs = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(int) for p in (part, expected))
+        assert np.abs(ours - theirs).mean() < (4.0 if shrink == 8 else 1.5)
+        assert np.corrcoef(part[..., 0].ravel(), expected[..., 0].ravel())[0, 1] > 0.9
+
+
+def test_a_reduced_part_lies_where_it_was_asked_for_whatever_its_edges() -> None:
+    """Rounded to the nearest px, never empty, and full pixels after it are still exact."""
+    jpeg = sequential(scene(201, 133), "420", 90)
+    whole = decoded(jpeg)
+    editor = JpegEditor(jpeg)
+    for box in boxes((201, 133)):
+        x0, y0, x1, y1 = box
+        for shrink in (2, 4, 8):
+            part = editor.reduced(box, shrink)
+            assert 1 <= part.shape[1] <= -(-(x1 - x0) // shrink) + 1
+            assert 1 <= part.shape[0] <= -(-(y1 - y0) // shrink) + 1
+        assert np.array_equal(editor.region(box), whole[y0:y1, x0:x1])
+
+
 @pytest.mark.parametrize("size", [(321, 243), (33, 90), (1000, 31)])
 def test_overview_is_as_large_as_asked_or_none(size: tuple[int, int]) -> None:
     jpeg = sequential(scene(*size), "420")

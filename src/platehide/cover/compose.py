@@ -31,6 +31,7 @@ _NOISE_TILE = 256
 _LIGHT_W, _LIGHT_H = 256, 128
 _MOST_LIGHT = 0.93  # a cover is never burnt out: what is might have been anything
 _SOFT_PX = 0.9  # σ in px of a reduced picture from which its enlargement is as good
+_ENLARGED = 1 / 6  # σ² in such px of bilinear enlargement itself, a triangle two of them wide
 _OWN_BLUR_PX = 0.4  # σ of the warp itself: area-sampled flat cover, bilinear interpolation
 
 
@@ -109,8 +110,10 @@ def render(
     """
     # A blurred cover holds nothing that a reduced picture of it would not: drawn there, it costs
     # a quarter, and is enlarged.
-    extra = look.blur_px**2 - _OWN_BLUR_PX**2
-    shrink = next((s for s in (4, 2) if extra >= (_SOFT_PX * s) ** 2), 1)
+    shrink = next((s for s in (4, 2) if look.blur_px >= _SOFT_PX * s), 1)
+    extra = (look.blur_px / shrink) ** 2 - _OWN_BLUR_PX**2
+    if shrink > 1:
+        extra -= _ENLARGED
     few = -(-size_wh[0] // shrink), -(-size_wh[1] // shrink)
     small = target / shrink
     edge = np.hypot(*(np.roll(small, -1, axis=0) - small).T)
@@ -128,7 +131,7 @@ def render(
         lit, matrix, few, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     if extra > 0.1:
-        layer = cv2.GaussianBlur(layer, (0, 0), float(np.sqrt(extra)) / shrink)
+        layer = cv2.GaussianBlur(layer, (0, 0), float(np.sqrt(extra)))
     if shrink > 1:
         size = few[0] * shrink, few[1] * shrink
         layer = cv2.resize(layer, size, interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,7 @@
 /* Discrete cosine transforms: blocks to reduced pixels, RGB to quantised blocks. */
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,16 +59,28 @@ static inline void cells_of(const int16_t low[17], const float steps[16], uint8_
   for (int u = 0; u < 4; u++)
     basis[u] = (float4){CELLS[0][u], CELLS[1][u], CELLS[2][u], CELLS[3][u]};
   float4 mean = in[0] * C0;
+  int4 rows[4];
   for (int y = 0; y < 4; y++) {
     float4 half = mean + in[1] * CELLS[y][1] + in[2] * CELLS[y][2] + in[3] * CELLS[y][3];
     float4 row = half[0] * basis[0] + half[1] * basis[1] + half[2] * basis[2] +
                  half[3] * basis[3] + 128.5f;
-    int4 value = __builtin_convertvector(row, int4);
-    value &= ~(value < 0);
+    rows[y] = __builtin_convertvector(row, int4);
+  }
+#ifdef __SSE2__
+  /* Narrowing cuts off at 0 and 255 by itself. */
+  const __m128i upper = _mm_packs_epi32((__m128i)rows[0], (__m128i)rows[1]);
+  const __m128i lower = _mm_packs_epi32((__m128i)rows[2], (__m128i)rows[3]);
+  uint8_t pixels[16];
+  _mm_storeu_si128((__m128i *)pixels, _mm_packus_epi16(upper, lower));
+  for (int y = 0; y < 4; y++) memcpy(out + y * stride, pixels + 4 * y, 4);
+#else
+  for (int y = 0; y < 4; y++) {
+    int4 value = rows[y] & ~(rows[y] < 0);
     int4 over = value > 255;
     value = (value & ~over) | (over & 255);
     for (int x = 0; x < 4; x++) out[y * stride + x] = (uint8_t)value[x];
   }
+#endif
 }
 #else
 static inline void cells_of(const int16_t low[17], const float steps[16], uint8_t *out,
