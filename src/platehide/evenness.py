@@ -30,10 +30,10 @@ and what lies beyond a cover is anything. Characters of a plate reach into its m
 _SMALL_PX = 48.0
 _STROKE = 5  # px of the canvas: noise is averaged out over about the width of a stroke
 _MOST_SPREAD, _MOST_SPREAD_SHARE = 1.2, 0.002
-_MOST_OFF, _MOST_OFF_SHARE = 4.0, 0.008
+_MOST_OFF, _MOST_OFF_SHARE = 5.2, 0.008
 _OF_SMALL = 1.6  # times as much: blocks of a JPEG and the rim reach further into small ones
 _BURNT_OUT = 251.0  # no cover is drawn as bright; what is burnt out is even whatever it was
-_MOST_CAST = 0.25
+_MOST_CAST = 0.2
 _DARKEST, _BRIGHTEST = 0.2, 1.12  # times the paint
 _SAME, _SAME_SHARE = 7.0, 0.07
 _EDGE = 0.05  # of the height: a plain cover's rim is toned or framed

@@ -34,7 +34,7 @@ from platehide.geometry import plate_height, plate_width, transform_points
 from platehide.likeness import MOST_CAST, UNIT, Likeness, compare
 from platehide.nearby import Near, share_of, warped
 from platehide.pixels import PixelSource
-from platehide.types import FloatArray
+from platehide.types import FloatArray, ImageArray
 
 _LEAST_AT_A_GLANCE, _LEAST_MOVED, _LEAST_MOVED_PART = 0.35, 0.68, 0.82
 _MOST_RESIDUE_MOVED, _MOST_RESIDUE_PART = 0.6, 0.45
@@ -50,6 +50,7 @@ _ASPECTS = 0.923, 1.0, 1.083  # a layout each
 _MOST_RESIZED = 1.6  # how far it may turn out larger or smaller than guessed
 _SMALL_PX = 18  # height of what was found below which the comparison is stricter
 _LEAST_PX = 3.0
+_LEAST_PLAIN_PX, _LEAST_PLAIN_ASPECT = 9.0, 0.75  # a sliver of anything is even
 _OUT_ALONG, _OUT_ACROSS = 0.1, 0.22
 """How far what was found may reach beyond the cover on one side, as shares of its width and height:
 characters of a plate may still stand beside a cover that lies ill on it."""
@@ -68,7 +69,8 @@ def likenesses(
     if options.style == "blur" or width < 2 * _LEAST_PX or height < _LEAST_PX:
         return
     paint = paint_of(cover, options)
-    if paint is not None and width < _ABOUT * paint.below_px:
+    could_be_plain = width >= _LEAST_PLAIN_PX and width > _LEAST_PLAIN_ASPECT * height
+    if paint is not None and could_be_plain and width < _ABOUT * paint.below_px:
         panel = even_panel(source, quad, paint.colour)
         if panel is not None and held(quad, panel.quad):
             yield Likeness(1.0, 0.0, panel.cast, panel.quad)
@@ -218,10 +220,10 @@ def _likeliest(near: Near, guess: _Guess, cover: Cover, options: CoverOptions) -
     return max((*known, guess.view), key=lambda view: _alike(view.glance, seen))
 
 
-def _glance_at(near: Near, guess: _Guess) -> FloatPicture:
+def _glance_at(near: Near, guess: _Guess) -> ImageArray:
     level, move = near.level_for(guess.height / GLANCE_H)
     matrix = move @ guess.to_picture @ _GLANCE_SHARE
-    return softened(warped(level, matrix, _GLANCE_WH)).reshape(-1, 3).astype(np.float32)
+    return softened(warped(level, matrix, _GLANCE_WH))
 
 
 def _climbed(near: Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
@@ -233,8 +235,8 @@ def _climbed(near: Near, guess: _Guess, score: float) -> tuple[float, _Guess]:
         best, where = score, to_picture
         for change in _moves(step):
             there = to_picture @ change
-            seen = warped(level, move @ there @ _GLANCE_SHARE, _GLANCE_WH)
-            found = _alike(design, softened(seen).reshape(-1, 3).astype(np.float32))
+            seen = softened(warped(level, move @ there @ _GLANCE_SHARE, _GLANCE_WH))
+            found = _alike(design, seen)
             if found > best + 0.005:
                 best, where = found, there
         if best > score:
@@ -259,17 +261,20 @@ def _moves(step: float) -> tuple[FloatArray, ...]:
     return tuple(moves)
 
 
-def _alike(design: FloatPicture, seen: FloatPicture) -> float:
-    """Correlation of colours, as if in one light; ``design`` has mean 0 and length 1."""
-    b = seen - seen.mean(axis=0)
-    length = float(np.linalg.norm(b))
-    return float(np.vdot(design, b)) / length if length > _LEAST_CONTRAST else 0.0
+def _alike(design: FloatPicture, seen: ImageArray) -> float:
+    """Correlation of colours, as if in one light; ``design`` has mean 0 and length 1, so that only
+    the length of ``seen`` without its mean is needed."""
+    _, spread = cv2.meanStdDev(seen)
+    length = float(np.sqrt(design.shape[0] * float((spread * spread).sum())))
+    if length <= _LEAST_CONTRAST:
+        return 0.0
+    return float(np.vdot(design, seen.reshape(-1, 3).astype(np.float32))) / length
 
 
-def _cast(view: View, seen: FloatPicture) -> float:
+def _cast(view: View, seen: ImageArray) -> float:
     """How coloured the light would be, as the largest logarithm of a channel's share."""
     drawn = view.few.mean(axis=0)
-    return _coloured(drawn, seen.mean(axis=0) / np.maximum(drawn, 1.0))
+    return _coloured(drawn, np.array(cv2.mean(seen)[:3]) / np.maximum(drawn, 1.0))
 
 
 def _coloured(drawn: FloatPicture, gains: NDArray[np.floating]) -> float:
@@ -280,7 +285,7 @@ def _coloured(drawn: FloatPicture, gains: NDArray[np.floating]) -> float:
 def _lit_so(near: Near, guess: _Guess) -> bool:
     """Whether the few pixels there are nearly the design in some light: a gain for each colour that
     changes evenly, and nothing added."""
-    view, seen = guess.view, _glance_at(near, guess)
+    view, seen = guess.view, _glance_at(near, guess).reshape(-1, 3).astype(np.float32)
     factors = np.einsum("ckn,nc->ck", view.unlit, seen)
     if _coloured(view.few.mean(axis=0), factors[:, 0]) > MOST_CAST:
         return False
