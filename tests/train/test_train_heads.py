@@ -103,6 +103,16 @@ def test_train_export_and_evaluate(
     assert result["all"]["memory_mib"] > 20
     if head != "box":
         return
+    for wrong, reason in (
+        (["--name", "../up"], "--name '../up'"),
+        (["--version", "../../up"], "--version '../../up'"),
+        (["--passes", "0"], "expected 1 to 8"),
+        (["--input-size", "0"], "expected 32 to 4096"),
+        (["--margin-of-doubt", "5"], "expected 0 to 1"),
+        (["--refiner", str(run)], "not a refiner's run"),
+    ):
+        assert main([*export, *wrong]) == 2
+        assert reason in capsys.readouterr().err
     # The run folder itself is measured too, and compared with weights and the published network.
     both = ["compare", str(run), str(folder), "--data", str(data), "--split", "val", "--quiet"]
     assert main([*both, "--svg", str(tmp_path / "p.svg")]) == 0

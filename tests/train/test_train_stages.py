@@ -200,6 +200,13 @@ def test_pretrained_files_with_torchvision_names(tmp_path: Path) -> None:
         build_backbone("resnet18", str(tmp_path / "bad.pth"))
     with pytest.raises(WeightsError, match="no such file"):
         build_backbone("resnet18", str(tmp_path / "none.pth"))
+    for name in ("junk.pth", "junk.safetensors"):
+        (tmp_path / name).write_bytes(b"x" * 99)
+        with pytest.raises(WeightsError, match=f"{name}: damaged"):
+            build_backbone("resnet18", str(tmp_path / name))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match="no table of tensors"):
+        build_backbone("resnet18", str(tmp_path / "list.pth"))
     with pytest.raises(UsageError, match="unknown backbone"):
         build_backbone("vgg", "none")
 

@@ -36,6 +36,12 @@ def run(args: argparse.Namespace) -> int:
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"--data {root}: no such folder")
+    if not 1 <= args.passes <= 8:
+        raise UsageError(f"--passes {args.passes}: expected 1 to 8")
+    if args.input_size is not None and not 32 <= args.input_size <= 4096:
+        raise UsageError(f"--input-size {args.input_size}: expected 32 to 4096")
+    if not 0.0 <= args.margin_of_doubt < 1.0:
+        raise UsageError(f"--margin-of-doubt {args.margin_of_doubt}: expected 0 to 1")
     parts = parts_of(args.run_folder, args.refiner)
     spec, folder = release(
         parts,

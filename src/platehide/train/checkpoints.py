@@ -10,6 +10,9 @@ import torch
 
 from platehide.errors import UsageError
 
+DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+"""What torch.load raises on files that are none of its own."""
+
 
 def save_atomic(payload: dict[str, Any], path: Path) -> None:
     """Write a checkpoint to a temporary name, then rename it."""
@@ -28,9 +31,8 @@ def read_checkpoint(path: Path, *needed: str, device: torch.device | str = "cpu"
         raise UsageError(f"{path}: no such checkpoint")
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path}: not a checkpoint, or a damaged one: {first}") from error
+    except DAMAGED as error:  # torch's own text recommends unpickling it all the same
+        raise UsageError(f"{path}: not a checkpoint, or a damaged one") from error
     lacking = [key for key in needed if not isinstance(saved, dict) or key not in saved]
     if lacking:
         raise UsageError(f"{path}: not a checkpoint of ours, it has no {', '.join(lacking)}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -79,13 +80,16 @@ def parts_of(run_folder: Path, refiner: Path | None) -> Parts:
     """The best checkpoints of run folders (or checkpoint files).
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or ``refiner`` is another kind of network.
     """
     run_file = (run_folder if run_folder.is_dir() else run_folder.parent) / "run.json"
     info = json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
+    second = None if refiner is None else load_checkpoint(refiner)
+    if second is not None and second.config.task != "refiner":
+        raise UsageError(f"{refiner}: not a refiner's run, its task is {second.config.task}")
     return Parts(
         load_checkpoint(run_folder),
-        None if refiner is None else load_checkpoint(refiner),
+        second,
         str(info.get("data_hash", "")),
         str(info.get("git_commit", "")),
     )
@@ -113,9 +117,13 @@ def release(
     (evaluation.json) do not survive in it.
 
     Raises:
-        UsageError: no ``val`` photo with a plate to calibrate on.
+        UsageError: no ``val`` photo with a plate to calibrate on; a name or version that is no
+            folder's.
         WeightsError: ONNX and torch disagree, or a file is over 25 MB.
     """
+    for what, text in (("--name", name), ("--version", version)):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", text):
+            raise UsageError(f"{what} {text!r}: letters, digits, '.', '-' and '_'")
     validation = load_records(data, "val")
     if not any(r.plates for r in validation):
         raise UsageError(f"{', '.join(map(str, data))}: no photo with a plate in split val")

@@ -160,18 +160,23 @@ def _hub_state(name: str) -> dict[str, Tensor]:
 def _file_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"--pretrained {path}: no such file")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        state: dict[str, Tensor] = load_file(path)
-    else:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-        state = loaded.get("model", loaded) if isinstance(loaded, dict) else loaded
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("model", state) if isinstance(state, dict) else state
+    except Exception as error:  # torch's, safetensors' and pickle's own classes
+        raise WeightsError(f"--pretrained {path}: damaged, or no file of weights") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"--pretrained {path}: no table of tensors by name")
     # A checkpoint of ours carries the backbone under a prefix.
     prefix = "backbone."
     if any(k.startswith(prefix) for k in state):
         state = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-    return state
+    return dict(state)
 
 
 def build_backbone(name: str, pretrained: str) -> Backbone:
