@@ -31,7 +31,7 @@ _SMALL_PX = 48.0
 _STROKE = 5  # px of the canvas: noise is averaged out over about the width of a stroke
 _MOST_SPREAD, _MOST_SPREAD_SHARE = 1.2, 0.002
 _MOST_OFF, _MOST_OFF_SHARE = 5.2, 0.008
-_OF_SMALL = 1.6  # times as much: blocks of a JPEG and the rim reach further into small ones
+_OF_SMALL = 1.4  # times as far at worst: blocks of a JPEG and the rim reach into small ones
 _BURNT_OUT = 251.0  # no cover is drawn as bright; what is burnt out is even whatever it was
 _MOST_CAST = 0.2
 _DARKEST, _BRIGHTEST = 0.2, 1.12  # times the paint
@@ -109,7 +109,7 @@ def _light_on(inside: FloatPicture, lenience: float) -> FloatPicture | None:
     h, w = inside.shape[:2]
     pixels = inside.reshape(h * w, 3)
     brightness = float(pixels.mean())
-    spread = lenience * (_MOST_SPREAD + _MOST_SPREAD_SHARE * brightness)
+    spread = _MOST_SPREAD + _MOST_SPREAD_SHARE * brightness
     terms, inverse = _even_light(w, h)
     light: FloatPicture = inverse @ pixels
     if float(np.abs(light[1:]).max()) > 0.5 * brightness:

@@ -50,7 +50,8 @@ _ASPECTS = 0.923, 1.0, 1.083  # a layout each
 _MOST_RESIZED = 1.6  # how far it may turn out larger or smaller than guessed
 _SMALL_PX = 18  # height of what was found below which the comparison is stricter
 _LEAST_PX = 3.0
-_LEAST_PLAIN_PX, _LEAST_PLAIN_ASPECT = 9.0, 0.75  # a sliver of anything is even
+_LEAST_PLAIN_W, _LEAST_PLAIN_H, _LEAST_PLAIN_ASPECT = 9.0, 4.5, 0.8
+"""A sliver of anything is even."""
 _OUT_ALONG, _OUT_ACROSS = 0.1, 0.22
 """How far what was found may reach beyond the cover on one side, as shares of its width and height:
 characters of a plate may still stand beside a cover that lies ill on it."""
@@ -69,8 +70,9 @@ def likenesses(
     if options.style == "blur" or width < 2 * _LEAST_PX or height < _LEAST_PX:
         return
     paint = paint_of(cover, options)
-    could_be_plain = width >= _LEAST_PLAIN_PX and width > _LEAST_PLAIN_ASPECT * height
-    if paint is not None and could_be_plain and width < _ABOUT * paint.below_px:
+    large_enough = width >= max(_LEAST_PLAIN_W, _LEAST_PLAIN_ASPECT * height)
+    large_enough = large_enough and height >= _LEAST_PLAIN_H
+    if paint is not None and large_enough and width < _ABOUT * paint.below_px:
         panel = even_panel(source, quad, paint.colour)
         if panel is not None and held(quad, panel.quad):
             yield Likeness(1.0, 0.0, panel.cast, panel.quad)
