@@ -187,3 +187,23 @@ def test_a_photo_shown_on_its_side_is_refused(
     (folder.parent / "annotations.jsonl").write_text(json.dumps(row) + "\n")
     assert main(["evaluate", "--data", str(tmp_path), "--quiet"]) == 2
     assert "turn the photo upright" in capsys.readouterr().err
+
+
+def test_photos_that_cannot_be_measured_are_named(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--data", str(data), "--split", "test", "--crops", "0", "--quiet"]
+    photo = data / "cars" / "images" / "1.png"
+    whole = photo.read_bytes()
+    photo.write_bytes(b"no picture")
+    assert main(command) == 1
+    assert "1.png: " in capsys.readouterr().err
+    cv2.imwrite(str(photo), np.zeros((240, 320, 3), np.uint8))
+    assert main(command) == 2
+    assert "1.png: shown as 320 × 240, labelled as 640 × 480" in capsys.readouterr().err
+    photo.unlink()
+    assert main(command) == 2
+    assert "1.png: named in the annotations and not there" in capsys.readouterr().err
+    photo.write_bytes(whole)
+    assert main([*command, "--crops", "-1"]) == 2
+    assert "--crops -1" in capsys.readouterr().err
