@@ -114,8 +114,8 @@ def test_characters_on_our_ground_are_no_cover(name: str, width: int) -> None:
     middle = quad.mean(axis=0)
     field = (quad - middle) * (0.86, 0.7) + middle
     x, y = middle.astype(int)
-    ground = tuple(int(c) for c in np.median(painted[y - 2 : y + 3, x - 12 : x + 13], axis=(0, 1)))
-    ink = tuple(255 - c for c in ground)
+    r, g, b = (int(c) for c in np.median(painted[y - 2 : y + 3, x - 12 : x + 13], axis=(0, 1)))
+    ground, ink = (r, g, b), (255 - r, 255 - g, 255 - b)
     for text in ("AB 123", "7"):
         rgb = with_plate(painted, field, text, ground=ground, ink=ink, size=0.8)
         assert not worn(jpeg(rgb), quad, name)

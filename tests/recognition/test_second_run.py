@@ -1,4 +1,4 @@
-"""A second run over finished photos, with the same cover and with others, from Python and HTTP."""
+"""A second run over finished photos, with the same cover and with others."""
 
 from __future__ import annotations
 
