@@ -12,9 +12,11 @@ import pytest
 pytest.importorskip("torch", reason="needs torch (extra train)")
 
 import torch
+from PIL import Image
 from torch import nn
 
 from platehide.demo.scenes import SCENES, render
+from platehide.errors import ImageError
 from platehide.evaluate.dataset import PhotoRecord
 from platehide.formats import open_photo
 from platehide.preprocess import fit_long_side, stretch
@@ -23,8 +25,23 @@ from platehide.train.exporter import Checkpoint, parity
 from platehide.train.samples import read_rgb
 
 
-def record_of(path: Path) -> PhotoRecord:
-    return PhotoRecord("s", path, 0, 0, "train", (), "g", "l", True)
+def record_of(path: Path, size_wh: tuple[int, int] = (400, 300)) -> PhotoRecord:
+    return PhotoRecord("s", path, *size_wh, "train", (), "g", "l", True)
+
+
+def test_a_turned_photo_is_learned_as_it_is_judged(tmp_path: Path) -> None:
+    pixels = np.zeros((300, 400, 3), np.uint8)
+    pixels[:100, :100] = 255  # stored top left
+    exif = Image.Exif()
+    exif[274] = 6  # shown turned clockwise: top right
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    trained = read_rgb(record_of(tmp_path / "a.jpg", (300, 400)))
+    judged = open_photo((tmp_path / "a.jpg").read_bytes()).frames[0].region((0, 0, 300, 400))
+    assert trained[50, 250].min() > 200
+    assert trained[50, 50].max() < 50
+    assert np.abs(trained.astype(int) - judged).max() <= 3
+    with pytest.raises(ImageError, match=r"a\.jpg: is 300x400, but was labelled as 400x300"):
+        read_rgb(record_of(tmp_path / "a.jpg"))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])

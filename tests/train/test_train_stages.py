@@ -160,6 +160,7 @@ def test_augmented_labels_stay_on_the_plate(data: Path) -> None:
         ({"name": "x", "task": "dense", "steps": "many"}, "steps"),
         ({"name": "x", "task": "dense", "bf16": 1}, "bf16"),
         ({"name": "x", "task": "magic"}, "task"),
+        ({"name": "../x", "task": "dense"}, "name"),
         ({"name": "x", "task": "dense", "steps": 0}, "at least 1"),
         ({"name": "x", "task": "two_head", "head": "big"}, "head"),
         ({"name": "x", "task": "two_head", "boxes": "maybe"}, "boxes"),

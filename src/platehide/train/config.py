@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -89,6 +90,8 @@ class TrainConfig:
     paste: float = 0.0
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise UsageError(f"name: letters, digits, dot, dash, underline, got {self.name!r}")
         if self.task not in ("two_head", "dense", "refiner"):
             raise UsageError(f"task: two_head, dense or refiner, got {self.task!r}")
         if self.boxes not in ("hull", "presence"):
@@ -117,7 +120,7 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> TrainCon
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: expected keys and values")

@@ -32,14 +32,19 @@ from platehide.types import FloatArray, ImageArray
 
 
 def read_rgb(record: PhotoRecord) -> ImageArray:
-    """Decode a record's photo to RGB ``(H, W, 3)``.
+    """Decode a record's photo to RGB ``(H, W, 3)``, turned as it is shown (and as it is judged).
 
-    The data sets' labels are in stored pixels, so an EXIF orientation is not applied here.
+    Raises:
+        ImageError: it cannot be decoded, or has another size than its labels were made for.
     """
     data = np.fromfile(record.path, dtype=np.uint8)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if bgr is None:
         raise ImageError(f"{record.path}: cannot be decoded")
+    height, width = bgr.shape[:2]
+    if (width, height) != (record.width, record.height):
+        labelled = f"{record.width}x{record.height}"
+        raise ImageError(f"{record.path}: is {width}x{height}, but was labelled as {labelled}")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
