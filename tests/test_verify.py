@@ -13,17 +13,13 @@ import simplejpeg
 from platehide.arrival import Difference, tolerance
 from platehide.cover import Covered, CoverOptions, cover_plate, load_cover
 from platehide.detection import Findings
+from platehide.drawn import CoveredPlate
 from platehide.formats import open_photo
 from platehide.geometry import coverage
 from platehide.image_io import WriteOptions
 from platehide.pixels import ArrayPixels, Closeup, PixelSource
 from platehide.types import Detection, FloatArray, ImageArray
-from platehide.verify import (
-    CoveredPlate,
-    crop_box,
-    grown_quad,
-    verify,
-)
+from platehide.verify import crop_box, grown_quad, verify
 
 SIZE = (320, 240)
 QUAD = np.array([[110, 130], [210, 134], [209, 160], [109, 155]], np.float64)

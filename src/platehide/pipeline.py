@@ -13,12 +13,13 @@ from platehide.audit import audit_record
 from platehide.cover import Cover, Covered, CoverOptions, cover_plate, load_cover
 from platehide.cover.views import prepare
 from platehide.detection import Detector, Findings
+from platehide.drawn import CoveredPlate
 from platehide.errors import ImageError, UnsureError
 from platehide.formats import open_photo
 from platehide.image_io import DEFAULT_MAX_PIXELS, WriteOptions
 from platehide.recognise import held, likenesses
 from platehide.types import Detection, FloatArray, HideResult
-from platehide.verify import CoveredPlate, VerifyMode, explained, mended
+from platehide.verify import VerifyMode, explained, mended
 from platehide.verify import verify as prove
 
 if TYPE_CHECKING:

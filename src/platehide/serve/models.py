@@ -15,6 +15,7 @@ from PIL import Image
 from platehide import geometry
 from platehide.cover import Cover, CoverOptions, cover_plate
 from platehide.detection import Detector, Findings
+from platehide.drawn import CoveredPlate
 from platehide.errors import ImageError, UnsureError, UsageError
 from platehide.formats import open_photo
 from platehide.image_io import KeepMetadata, WriteOptions
@@ -24,7 +25,7 @@ from platehide.serve.covers import Covers, load_covers
 from platehide.serve.problems import Problem
 from platehide.serve.settings import Settings
 from platehide.types import Detection, FloatArray, HideResult, as_quad
-from platehide.verify import CoveredPlate, VerifyMode
+from platehide.verify import VerifyMode
 from platehide.verify import verify as prove
 
 MANUAL_MODEL = "manual@1"
