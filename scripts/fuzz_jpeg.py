@@ -124,6 +124,8 @@ def exercise(data: bytes, rng: np.random.Generator) -> str:
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
         w, h = min(width - x, 40), min(height - y, 20)
         editor.region((x, y, x + w, y + h))
+        for shrink in (2, 4, 8):
+            editor.reduced((x, y, x + w, y + h), shrink)
         pixels = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
         changed = rng.random((h, w)) < 0.8
         edit = editor.edit([Patch(x, y, pixels, changed)])
