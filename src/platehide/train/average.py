@@ -18,8 +18,8 @@ from torch import Tensor
 
 from platehide.errors import UsageError
 from platehide.files import write_whole
+from platehide.train.checkpoints import save_atomic
 from platehide.train.exporter import load_checkpoint, state_of
-from platehide.train.loop import save_atomic
 
 
 def state_at(path: Path) -> dict[str, Tensor]:
