@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from platehide.cover.views import FloatPicture, Rect
 from platehide.geometry import plate_height, plate_width, transform_points
+from platehide.likeness import UNIT
 from platehide.nearby import Near, share_of, warped
 from platehide.pixels import PixelSource
 from platehide.types import FloatArray
@@ -38,8 +39,6 @@ _DARKEST, _BRIGHTEST = 0.2, 1.12  # times the paint
 _SAME, _SAME_SHARE = 7.0, 0.07
 _EDGE = 0.05  # of the height: a plain cover's rim is toned or framed
 
-_QUAD = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
-
 
 class Panel(NamedTuple):
     """An even part of a picture.
@@ -57,7 +56,7 @@ def even_panel(source: PixelSource, quad: FloatArray, paint: FloatArray) -> Pane
     """The panel of ``paint`` (RGB, code values) that ``quad`` ``(4, 2)`` was found on; ``None``
     where something is on it, or it has another colour."""
     to_quad = np.asarray(
-        cv2.getPerspectiveTransform(_QUAD.astype(np.float32), quad.astype(np.float32)), np.float64
+        cv2.getPerspectiveTransform(UNIT.astype(np.float32), quad.astype(np.float32)), np.float64
     )
     shrink = max(plate_height(quad) / _H, plate_width(quad) / _W)
     first = Near.of(source, [quad])
@@ -92,7 +91,7 @@ def _inside(small: bool) -> Rect:
 def _reached() -> FloatArray:
     """Corners of the canvas, as shares of what was found."""
     share = np.array([_REACH_X / _W, _REACH_Y / _H])
-    return np.asarray(_QUAD * (1 + 2 * share) - share, np.float64)
+    return np.asarray(UNIT * (1 + 2 * share) - share, np.float64)
 
 
 @functools.cache
@@ -183,7 +182,7 @@ def _extent(canvas: FloatPicture, light: FloatPicture, inside: Rect) -> FloatArr
     edge = _EDGE * (bottom - top)
     low = np.array([(left - edge - _REACH_X) / _W, (top - edge - _REACH_Y) / _H])
     high = np.array([(right + edge - _REACH_X) / _W, (bottom + edge - _REACH_Y) / _H])
-    return np.asarray(low + _QUAD * (high - low), np.float64)
+    return np.asarray(low + UNIT * (high - low), np.float64)
 
 
 def _run(line: NDArray[np.bool_], low: int, high: int) -> tuple[int, int]:

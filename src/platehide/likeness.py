@@ -23,7 +23,7 @@ MOST_CAST = 0.25
 _SMALL_PX = 24  # height below which much can look like anything
 _ITERATIONS = 40
 _BLURS = 0.6, 1.2, 2.0, 3.0  # px of the photo
-_FAINT = 0.25  # of the strongest colour: what is as dark tells nothing of the light's colour
+FAINT = 0.25  # of the strongest colour: what is as dark tells nothing of the light's colour
 
 UNIT = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
 
@@ -152,7 +152,7 @@ def _likeness(
         gains[c] = factors[0]
         fit[:, c] = terms @ factors.astype(np.float32)
     strength = drawn.mean(axis=0)
-    told = gains[strength >= _FAINT * strength.max()]
+    told = gains[strength >= FAINT * strength.max()]
     if told.min() <= 0.02:
         return None
     a, b = fit - fit.mean(axis=0), shown - shown.mean(axis=0)

@@ -31,7 +31,7 @@ from platehide.cover.views import (
 )
 from platehide.evenness import even_panel
 from platehide.geometry import plate_height, plate_width, transform_points
-from platehide.likeness import MOST_CAST, UNIT, Likeness, compare
+from platehide.likeness import FAINT, MOST_CAST, UNIT, Likeness, compare
 from platehide.nearby import Near, share_of, warped
 from platehide.pixels import PixelSource
 from platehide.types import FloatArray, ImageArray
@@ -43,7 +43,6 @@ _HOPELESS = 0.5
 _LEAST_CONTRAST = 0.5 * float(np.sqrt(3 * GLANCE_W * GLANCE_H))
 _MOST_LOOKS = 2  # if it was the whole, and as many if it was a part
 _MOST_COMPARED = 3
-_FAINT = 0.25  # of the strongest colour: what is as dark tells nothing of the light's colour
 _STRETCHED = 1.45  # how far the shape may be off
 _ABOUT = 1.5  # how far the size of a cover that is guessed from a part of it may be off
 _ASPECTS = 0.923, 1.0, 1.083  # a layout each
@@ -280,7 +279,7 @@ def _cast(view: View, seen: ImageArray) -> float:
 
 
 def _coloured(drawn: FloatPicture, gains: NDArray[np.floating]) -> float:
-    told = np.log(np.maximum(gains[drawn >= _FAINT * drawn.max()], 1e-3))
+    told = np.log(np.maximum(gains[drawn >= FAINT * drawn.max()], 1e-3))
     return float(np.abs(told - told.mean()).max())
 
 

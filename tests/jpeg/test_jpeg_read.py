@@ -78,6 +78,14 @@ PILLOW_NUMBERS = {"444": 0, "422": 1, "420": 2, "gray": 0}
 KINDS = [(s, False) for s in SAMPLINGS] + [(s, True) for s in PILLOW_NUMBERS]
 
 
+def of_kind(rgb: ImageArray, sampling: str, progressive: bool) -> bytes:
+    """A JPEG of one of ``KINDS``."""
+    if not progressive:
+        return sequential(rgb, sampling, 92)
+    mode, number = "L" if sampling == "gray" else "RGB", PILLOW_NUMBERS[sampling]
+    return by_pillow(rgb, mode, quality=92, subsampling=number, progressive=True)
+
+
 @pytest.mark.parametrize(("sampling", "progressive"), KINDS)
 @pytest.mark.parametrize("divisor", [8, 4, 2])
 def test_overview_is_the_picture_averaged_by_area(
@@ -86,12 +94,7 @@ def test_overview_is_the_picture_averaged_by_area(
     size = (320, 240)
     rgb = cv2.GaussianBlur(scene(*size), (0, 0), 3)
     rgb[40:120, 60:90] = (230, 30, 30)  # a mirrored or turned picture would show
-    if not progressive:
-        jpeg = sequential(rgb, sampling, 92)
-    else:
-        number = PILLOW_NUMBERS[sampling]
-        mode = "L" if sampling == "gray" else "RGB"
-        jpeg = by_pillow(rgb, mode, quality=92, subsampling=number, progressive=True)
+    jpeg = of_kind(rgb, sampling, progressive)
     overview = JpegEditor(jpeg).overview(max(size) // divisor)
     assert overview is not None
     assert overview.shape == (size[1] // divisor, size[0] // divisor, 3)
@@ -111,12 +114,7 @@ def test_a_reduced_part_is_that_part_averaged_by_area(
 ) -> None:
     rgb = cv2.GaussianBlur(scene(328, 244), (0, 0), 3)  # blocks and MCUs hang over both edges
     rgb[40:120, 64:96] = (230, 30, 30)
-    if not progressive:
-        jpeg = sequential(rgb, sampling, 92)
-    else:
-        number = PILLOW_NUMBERS[sampling]
-        mode = "L" if sampling == "gray" else "RGB"
-        jpeg = by_pillow(rgb, mode, quality=92, subsampling=number, progressive=True)
+    jpeg = of_kind(rgb, sampling, progressive)
     editor, whole = JpegEditor(jpeg), decoded(jpeg)
     for x0, y0, x1, y1 in ((24, 16, 152, 112), (136, 40, 328, 240), (0, 0, 328, 240)):
         part = editor.reduced((x0, y0, x1, y1), shrink)

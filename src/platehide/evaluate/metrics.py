@@ -109,6 +109,11 @@ def core_of_box(box: FloatArray) -> FloatArray:
     return box_to_quad([x0 + dx, y0 + dy, x1 - dx, y1 - dy])
 
 
+def region_of(label: PlateLabel) -> FloatArray:
+    """What of a plate must be covered, ``(4, 2)``: its quad, or the core of its box."""
+    return label.quad if label.quad is not None else core_of_box(label.box)
+
+
 def match_plates(
     prediction: Prediction, labels: Sequence[PlateLabel], threshold: float
 ) -> dict[int, int]:
@@ -141,7 +146,7 @@ def score_photo(record: PhotoRecord, prediction: Prediction) -> PhotoOutcome:
         error = math.nan
         if quad is not None and label.quad is not None:
             error = vertex_distance(quad, label.quad) / max(plate_height(label.quad), 1e-6)
-        region = label.quad if label.quad is not None else core_of_box(label.box)
+        region = region_of(label)
         plates.append(
             PlateOutcome(
                 set_name=record.set_name,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from platehide.errors import UsageError
 from platehide.files import write_whole
-from platehide.train.checkpoints import save_atomic
+from platehide.train.checkpoints import run_info, save_atomic
 from platehide.train.exporter import load_checkpoint, state_of
 
 
@@ -56,10 +56,8 @@ def average(paths: Sequence[Path], out: Path) -> None:
                     f"{path}: {key} is missing or has another shape than in {paths[-1]}"
                 )
         mean[key] = torch.stack([state[key].reshape(value.shape) for state in states]).mean(0)
-    run = paths[-1] if paths[-1].is_dir() else paths[-1].parent
-    info = json.loads((run / "run.json").read_text()) if (run / "run.json").is_file() else {}
+    info = run_info(paths[-1]) | {"averaged": [str(path) for path in paths]}
     out.mkdir(parents=True)
-    info["averaged"] = [str(path) for path in paths]
     payload = {"model": mean, "config": last.config.to_dict(), "step": last.step}
     save_atomic(payload, out / "best.pt")
     write_whole(out / "run.json", (json.dumps(info, indent=2) + "\n").encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,9 @@ def read_checkpoint(path: Path, *needed: str, device: torch.device | str = "cpu"
     if lacking:
         raise UsageError(f"{path}: not a checkpoint of ours, it has no {', '.join(lacking)}")
     return dict(saved)
+
+
+def run_info(path: Path) -> dict[str, Any]:
+    """What ``run.json`` says of a run folder, or of the folder of a checkpoint; empty without."""
+    file = (path if path.is_dir() else path.parent) / "run.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

@@ -129,8 +129,7 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         self.hard = load_decoys(hard_negatives)
         weights = sampling_weights(records)
         weights *= np.array([3.0 if r.name in self.hard else 1.0 for r in self.records])
-        tight = np.array([r.set_name.startswith(TIGHT_SETS) for r in self.records])
-        weights *= np.where(tight, TIGHT_DRAWS, 1.0)
+        weights *= np.array([TIGHT_DRAWS if _is_tight(r) else 1.0 for r in self.records])
         self.weights = weights / weights.sum()
 
     def __len__(self) -> int:
@@ -180,7 +179,7 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
         if not _usable(coarse):
             coarse = quad
         crop, matrix = crop_round(image, coarse)
-        sure = TIGHT_WEIGHT if record.set_name.startswith(TIGHT_SETS) else EXACT_WEIGHT
+        sure = TIGHT_WEIGHT if _is_tight(record) else EXACT_WEIGHT
         weight = sure if self.trusted[record.name][pick] else PSEUDO_WEIGHT
         aspect = aspect_of(quad)
         target = cv2.perspectiveTransform(quad[None], matrix)[0]
@@ -202,6 +201,10 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
             target = target[MIRROR_ORDER] * [-1.0, 1.0] + [REFINER_SIZE_WH[0] - 1.0, 0.0]
         # A mirrored crop has no photo any more; its corners are compared in the crop.
         return RefinerSample(crop, target, _inverse(matrix), 1, weight, aspect)
+
+
+def _is_tight(record: PhotoRecord) -> bool:
+    return record.set_name.startswith(TIGHT_SETS)
 
 
 def _usable(quad: FloatArray) -> bool:

@@ -5,7 +5,6 @@ spec, model card and reliability plot. A folder appears whole or not at all.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from platehide.train.calibrate import (
     reliability_svg,
 )
 from platehide.train.card import model_card
+from platehide.train.checkpoints import run_info
 from platehide.train.exporter import Checkpoint, export, load_checkpoint
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
 from platehide.train.quantise import INT8_FILE, calibration_pictures, gap, quantise
@@ -83,8 +83,7 @@ def parts_of(run_folder: Path, refiner: Path | None) -> Parts:
     Raises:
         UsageError: there is none, or ``refiner`` is another kind of network.
     """
-    run_file = (run_folder if run_folder.is_dir() else run_folder.parent) / "run.json"
-    info = json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
+    info = run_info(run_folder)
     second = None if refiner is None else load_checkpoint(refiner)
     if second is not None and second.config.task != "refiner":
         raise UsageError(f"{refiner}: not a refiner's run, its task is {second.config.task}")

@@ -18,7 +18,7 @@ from torch import nn
 from platehide.cover.shape import with_margin
 from platehide.cover.template import CoverOptions
 from platehide.evaluate.dataset import PhotoRecord, load_records
-from platehide.evaluate.metrics import LEAK_COVERAGE, core_of_box, label_iou
+from platehide.evaluate.metrics import LEAK_COVERAGE, label_iou, region_of
 from platehide.geometry import coverage
 from platehide.postprocess import sigmoid, suppress, tidy_quad, top_candidates
 from platehide.preprocess import fit_long_side, stretch
@@ -82,9 +82,7 @@ def _dense(
         found += sum(b >= 0.5 for b in best)
         overlap += sum(best)
         plates += len(wide)
-        for plate in wide:
-            region = core_of_box(plate.box) if plate.quad is None else plate.quad
-            leaks += _leaks(usable, region)
+        leaks += sum(_leaks(usable, region_of(plate)) for plate in wide)
         if not record.plates:
             empty += 1
             false += bool(usable)
