@@ -106,6 +106,8 @@ class Visit:
         self.page.wait_for_selector("#help[open]")
         self.shot("help")
         self.page.keyboard.press("Escape")
+        # A key pressed before it has closed would open nothing.
+        self.page.wait_for_selector("#help:not([open])", state="attached")
         self.ready()
 
     def ready(self) -> None:
