@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike
 from platehide.types import FloatArray
 
 _EPS = 1e-9
+
+MIRROR_ORDER = [1, 0, 3, 2]
+"""Corner order after a horizontal flip: TL↔TR, BL↔BR."""
 _Point = tuple[float, float]
 
 

@@ -35,6 +35,7 @@ class RefinerSpec:
 
     ``from_edges``: its corners were learned from labels told from pixel edges (the first pixel
     spans 0…1), as photos are labelled; older refiners took them for pixel centres.
+    ``mirrored``: the last pass looks at each crop and its mirror image and takes the mean.
     """
 
     file: str
@@ -42,6 +43,7 @@ class RefinerSpec:
     margin: float
     passes: int
     from_edges: bool = False
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from platehide.geometry import is_convex, signed_area, transform_points
+from platehide.geometry import MIRROR_ORDER, is_convex, signed_area, transform_points
 from platehide.model_spec import RefinerSpec
 from platehide.pixels import Box, PixelSource, box_holds
 from platehide.preprocess import rectify
@@ -62,7 +63,7 @@ def _box_round(quad: FloatArray, reach: FloatArray, size_wh: tuple[int, int]) ->
 def refine_quads(
     source: PixelSource, quads: Sequence[FloatArray], spec: RefinerSpec, run: RefinerFunction
 ) -> tuple[list[FloatArray], FloatArray]:
-    """Refine each quad ``spec.passes`` times.
+    """Refine each quad ``spec.passes`` times, the last time seen both ways where ``spec.mirrored``.
 
     What the refiner takes for no plate at all after the first pass is not looked at again: a
     photo has a plate or two, but a dozen candidates.
@@ -79,14 +80,15 @@ def refine_quads(
         return [], logits
     alive = list(range(len(current)))
     held: dict[int, Held] = {}
-    for _ in range(spec.passes):
+    for turn in range(spec.passes):
         crops, back = [], []
         for i in alive:
             pixels, offset, held[i] = neighbourhood(source, current[i], spec.margin, held.get(i))
             crop, matrix = rectify(pixels, current[i] - offset, spec.size_wh, spec.margin)
             crops.append(crop)
             back.append((np.asarray(np.linalg.inv(matrix), np.float64), offset))
-        corners, found = run(np.stack(crops))
+        ask = partial(_both_ways, run) if spec.mirrored and turn == spec.passes - 1 else run
+        corners, found = ask(np.stack(crops))
         logits[alive] = found
         for i, corner, (matrix, offset) in zip(alive, corners, back, strict=True):
             current[i] = _accept(current[i], transform_points(matrix, corner) + offset)
@@ -94,6 +96,14 @@ def refine_quads(
         if not alive:
             break
     return [q + edge for q in current], np.asarray(logits, dtype=np.float64)
+
+
+def _both_ways(run: RefinerFunction, crops: ImageArray) -> tuple[FloatArray, FloatArray]:
+    """The mean of what is said of crops ``(B, h, w, 3)`` and of their mirror images."""
+    corners, logits = run(np.concatenate([crops, crops[:, :, ::-1]]))
+    seen, mirrored = np.split(corners, 2)
+    back = mirrored[:, MIRROR_ORDER] * [-1.0, 1.0] + [crops.shape[2] - 1.0, 0.0]
+    return (seen + back) / 2.0, logits.reshape(2, -1).mean(axis=0)
 
 
 def _accept(before: FloatArray, after: FloatArray) -> FloatArray:

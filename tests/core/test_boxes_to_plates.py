@@ -169,6 +169,31 @@ def test_corners_are_told_from_pixel_edges(from_edges: bool) -> None:
     assert fine[0] == pytest.approx(wanted, abs=0.06)
 
 
+def test_the_mirror_image_evens_out_what_leans_to_one_side() -> None:
+    """A refiner that is right but for 5 crop px to the right, whatever it sees: the mirror image's
+    answer leans to the left by as much. (Crops are centred half a px beside the mirror's axis.)"""
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[80:220, 100:320] = np.arange(220, dtype=np.uint8)[None, :, None]
+    w, h = 160 / 1.8, 80 / 1.8
+    same = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2 + [80.0, 40.0]
+    asked = []
+
+    def run(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(crops)
+        return np.stack([same + [5.0, 0.0]] * len(crops)), np.arange(float(len(crops)))
+
+    plate = np.array([[120, 100], [220, 100], [220, 130], [120, 130.0]])
+    quads = [plate, plate + [0.0, 40.0]]
+    for mirrored, reach in ((False, 10.0), (True, 4.5)):
+        spec = RefinerSpec("refiner.onnx", (160, 80), 0.4, 2, True, mirrored)
+        asked.clear()
+        fine, logits = refine_quads(ArrayPixels(image), quads, spec, run)
+        assert fine[0] == pytest.approx(plate + [reach / w * 100, 0.0], abs=0.01)
+        assert [len(a) for a in asked] == ([2, 4] if mirrored else [2, 2])
+        assert logits.tolist() == ([1.0, 2.0] if mirrored else [0.0, 1.0])
+    assert (asked[1][2:] == asked[1][:2, :, ::-1]).all()
+
+
 def test_a_wild_refiner_is_not_believed() -> None:
     def run(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full((len(crops), 4, 2), np.nan), np.zeros(len(crops))

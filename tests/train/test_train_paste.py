@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs torch (extra train)")
 
-from platehide.train.paste import covered, draw_random_plate, grow, lettered, other_plate
+from platehide.train.paste import beside, covered, draw_random_plate, grow, lettered, other_plate
 from platehide.train.samples import LabelledPicture, with_pastes
 
 QUAD = np.array([[60.0, 90.0], [190.0, 100.0], [188.0, 130.0], [58.0, 118.0]])
@@ -71,7 +71,8 @@ def test_only_covered_plates_lose_their_label_and_boxes_are_never_touched() -> N
     for seed in range(60):
         out = with_pastes(picture, np.random.default_rng(seed))
         seen[len(out.quads)] += 1
-        assert (out.quads[-1] == other).all() and not out.is_quad[-1]
+        (kept,) = np.flatnonzero(~out.is_quad)
+        assert (out.quads[kept] == other).all()
         same = (out.pixels == picture.pixels).all(axis=2)
         assert same[near(other, -0.1)].all()
         if len(out.quads) == 1:
@@ -80,3 +81,28 @@ def test_only_covered_plates_lose_their_label_and_boxes_are_never_touched() -> N
     first = with_pastes(picture, np.random.default_rng(3))
     again = with_pastes(picture, np.random.default_rng(3))
     assert (first.pixels == again.pixels).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_neighbour_is_a_whole_plate_next_to_the_old_one(seed: int) -> None:
+    image = scene()
+    out, place = beside(image, QUAD, 4.4, np.random.default_rng(seed))
+    changed = (out != image).any(axis=2)
+    shown = np.zeros((220, 260), np.uint8)
+    cv2.fillPoly(shown, [np.round(place).astype(np.int32)], 1)
+    assert not changed[near(QUAD, -0.05)].any()
+    assert changed[shown == 1].mean() > 0.9 or not shown.any()
+    assert np.allclose(np.diff(place, axis=0), np.diff(QUAD, axis=0), atol=1e-6)
+
+
+def test_a_neighbour_gets_a_label_where_it_is_whole_and_touches_no_other() -> None:
+    small = QUAD.mean(axis=0) + (QUAD - QUAD.mean(axis=0)) * 0.4
+    alone = LabelledPicture(scene(), small[None], np.array([True]), True)
+    gained = [with_pastes(alone, np.random.default_rng(s)) for s in range(60)]
+    gained = [out for out in gained if len(out.quads) == 2]
+    assert len(gained) > 4
+    for out in gained:
+        assert out.is_quad.all() and (out.quads[0] == small).all()
+        changed = (out.pixels != scene()).any(axis=2)
+        middle = out.quads[1].mean(axis=0).round().astype(int)
+        assert changed[middle[1], middle[0]]

@@ -14,6 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("weights"), help="default %(default)s")
     parser.add_argument("--refiner", type=Path, help="run folder of the corner refiner")
     parser.add_argument("--passes", type=int, default=2, help="refiner passes (default 2)")
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the refiner's last pass looks at the mirror image as well (default: yes)",
+    )
     parser.add_argument("--input-size", type=int, help="long side when serving (dense)")
     parser.add_argument(
         "--data", type=Path, action="append", help="annotated photos (default: ../shared/photos)"
@@ -52,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         serving=Serving(
             input_size=args.input_size,
             passes=args.passes,
+            mirrored=args.mirror,
             margin_of_doubt=args.margin_of_doubt,
             eight_bits=args.eight_bits,
         ),

@@ -8,9 +8,6 @@ import numpy as np
 from platehide.preprocess import PAD_VALUE
 from platehide.types import FloatArray, ImageArray
 
-MIRROR_ORDER = [1, 0, 3, 2]
-"""Corner order after a horizontal flip: TL↔TR, BL↔BR."""
-
 
 def rotation(angle_rad: float) -> FloatArray:
     """Homography ``(3, 3)`` of a rotation about the origin."""

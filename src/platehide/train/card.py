@@ -26,7 +26,8 @@ def model_card(spec: ModelSpec, records: Sequence[PhotoRecord]) -> str:
         f"# {spec.model}",
         "",
         f"- kind: {spec.kind}, input {spec.input_size} px"
-        + (f", refiner × {spec.refiner.passes}" if spec.refiner else ""),
+        + (f", refiner × {spec.refiner.passes}" if spec.refiner else "")
+        + (" (the last with its mirror image)" if spec.refiner and spec.refiner.mirrored else ""),
         f"- files: {', '.join(f'{k} (sha256 {v[:12]}…)' for k, v in spec.sha256.items())}",
         f"- trained on data {spec.data_hash[:12]}…, code {spec.git_commit[:20]}",
         f"- confidence calibrated on `val`; a plate is covered from {t.hide:g}, {doubt}",

@@ -31,7 +31,7 @@ from platehide.files import write_whole
 from platehide.model_spec import ModelSpec, RefinerSpec, Thresholds
 from platehide.train.checkpoints import read_checkpoint
 from platehide.train.config import TrainConfig, from_dict
-from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
+from platehide.train.models.refiner import REFINER_SIZE_WH
 from platehide.train.tasks import build_task
 
 OPSET = 17
@@ -230,7 +230,7 @@ def export(
     version: str,
     pictures: np.ndarray,
     thresholds: Thresholds,
-    refiner: tuple[Checkpoint, np.ndarray, int] | None = None,
+    refiner: tuple[Checkpoint, np.ndarray, RefinerSpec] | None = None,
     calibration: tuple[float, ...] = (),
     data_hash: str = "",
     git_commit: str = "",
@@ -268,9 +268,8 @@ def export(
     put("model.onnx", checkpoint, pictures)
     refiner_spec = None
     if refiner is not None:
-        part, crops, passes = refiner
-        put("refiner.onnx", part, crops)
-        refiner_spec = RefinerSpec("refiner.onnx", REFINER_SIZE_WH, REFINER_MARGIN, passes, True)
+        part, crops, refiner_spec = refiner
+        put(refiner_spec.file, part, crops)
     spec = ModelSpec(
         name=name,
         version=version,

@@ -196,6 +196,7 @@ def _write(base: Weights, parts: Parts, order: Order, folder: Path) -> Path:
         least_px=spec.least_px,
         candidate=t.candidate,
         passes=2 if spec.refiner is None else spec.refiner.passes,
+        mirrored=spec.refiner is not None and spec.refiner.mirrored,
         margin_of_doubt=max(0.0, t.hide - t.unsure),
         eight_bits=spec.graph != "model.onnx",
     )

@@ -1,8 +1,9 @@
-"""Drawn things put into training pictures: plates of other countries over real ones, covers as
-this product paints them (which are no plates), and lettering that is none.
+"""Drawn things put into training pictures: plates of other countries over real ones or beside
+them, covers as this product paints them (which are no plates), and lettering that is none.
 
-The photos show the plates of a few countries only, and nothing in them teaches that a cover is
-not a plate. Drawn with the fonts that come with matplotlib, so that every machine draws the same.
+The photos show the plates of a few countries only, hardly one shows plates stacked as in a plate
+shop, and nothing in them teaches that a cover is not a plate. Drawn with the fonts that come with
+matplotlib, so that every machine draws the same.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _PAINTS: tuple[tuple[Rgb, Rgb], ...] = (  # ground, ink
     ((244, 196, 36), _BLACK), ((236, 180, 20), _BLACK), (_BLACK, _WHITE),
     ((26, 60, 140), _WHITE), ((20, 100, 60), _WHITE), ((160, 28, 32), _WHITE),
     ((190, 214, 236), (24, 36, 96)), ((250, 230, 200), (30, 80, 60)), ((120, 190, 120), _BLACK),
+    (_BLACK, (205, 205, 200)), ((38, 40, 44), (236, 228, 190)), ((12, 14, 20), (240, 214, 90)),
 )  # fmt: skip
 _WORDS = tuple(
     "TAXI EXPRESS Police turbo SALE Hotel auto Service motors TDI GT sport 4x4 AMBULANCE bus "  # noqa: SIM905
@@ -170,6 +172,23 @@ def other_plate(
     return _warp_onto(image, flat, None, target, gain), target
 
 
+def beside(
+    image: ImageArray, quad: FloatArray, aspect: float, rng: np.random.Generator
+) -> tuple[ImageArray, FloatArray]:
+    """An invented plate above, below or next to ``quad`` ``(4, 2)``, in its light and size, as
+    plates are stacked in a shop; returns the picture and the new plate's exact quad, which may
+    reach out of the picture."""
+    across = 0.5 * ((quad[1] - quad[0]) + (quad[2] - quad[3]))
+    down = 0.5 * ((quad[3] - quad[0]) + (quad[2] - quad[1]))
+    gap = float(rng.uniform(0.03, 0.5)) * float(np.linalg.norm(down))
+    way = down if rng.random() < 0.7 else across
+    step = way * (1.0 + gap / max(1e-6, float(np.linalg.norm(way))))
+    place = quad + step * rng.choice([-1.0, 1.0]) + rng.normal(0.0, 0.04) * across
+    flat = draw_random_plate(rng, float(np.clip(aspect, 1.1, 6.0)))
+    gain = float(np.clip(1.05 * _brightness(image, quad), 0.15, 1.1))
+    return _warp_onto(image, flat, None, place, gain), place
+
+
 @functools.lru_cache(maxsize=1)
 def _design() -> Cover:
     return load_cover(None)
@@ -196,14 +215,28 @@ def covered(image: ImageArray, quad: FloatArray, rng: np.random.Generator) -> Im
     return apply_patches(image, (made.patch,))
 
 
+def _on_sign(line: ImageArray, rng: np.random.Generator) -> ImageArray:
+    """RGBA lettering on an opaque ground unlike its ink, with a rim: RGBA."""
+    rim = int(rng.integers(3, 12))
+    shown = line[..., 3:].astype(np.float32) / 255.0
+    ink = line[0, 0, :3].astype(int)
+    ground = rng.integers(0, 256, 3)
+    while abs(ground.mean() - ink.mean()) < 70:
+        ground = rng.integers(0, 256, 3)
+    panel = np.asarray(line[..., :3] * shown + ground * (1.0 - shown), dtype=np.uint8)
+    colour = tuple(int(v) for v in ground)
+    panel = np.asarray(cv2.copyMakeBorder(panel, rim, rim, rim, rim, 0, value=colour))
+    return np.dstack([panel, np.full(panel.shape[:2], 255, np.uint8)])
+
+
 def lettered(
     image: ImageArray,
     avoid: FloatArray,
     rng: np.random.Generator,
     place: FloatArray | None = None,
 ) -> ImageArray:
-    """One line of lettering without a plate round it, away from the quads ``avoid`` ``(n, 4, 2)``,
-    at ``place`` ``(4, 2)`` or anywhere."""
+    """One line of lettering that is no plate, away from the quads ``avoid`` ``(n, 4, 2)``, at
+    ``place`` ``(4, 2)`` or anywhere: painted on what is there, or on a sign's own ground."""
     height, width = image.shape[:2]
     words = [str(w) for w in rng.choice(_WORDS, int(rng.integers(1, 3)))]
     if rng.random() < 0.25:
@@ -215,6 +248,8 @@ def lettered(
         ink = (240, 240, 240) if rng.random() < 0.5 else (25, 25, 28)
     size = (max(24, 22 * len(text)), 44)
     drawn = np.asarray(_lettering(text, str(rng.choice(_FONTS)), size, ink))
+    if rng.random() < 0.5:
+        drawn = _on_sign(drawn, rng)
     if place is None:
         wide = float(np.exp(rng.uniform(np.log(20), np.log(0.8 * width))))
         high = wide * size[1] / size[0] * float(np.exp(rng.normal(0, 0.2)))

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from platehide.evaluate.dataset import PhotoRecord
-from platehide.geometry import box_iou, box_to_quad, hull_box
+from platehide.geometry import MIRROR_ORDER, box_iou, box_to_quad, hull_box
 from platehide.preprocess import rectify
-from platehide.train.augment import MIRROR_ORDER, photometric, tilted_rectangle
+from platehide.train.augment import photometric, tilted_rectangle
 from platehide.train.extra_labels import load_decoys, with_missed_plates, with_pseudo_quads
 from platehide.train.models.refiner import REFINER_MARGIN, REFINER_SIZE_WH
-from platehide.train.paste import covered, lettered, other_plate
+from platehide.train.paste import beside, covered, lettered, other_plate
 from platehide.train.samples import aspect_of, labels_of, read_rgb, sampling_weights
 from platehide.types import FloatArray, ImageArray
 
@@ -187,6 +187,8 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
             if rng.random() < 0.6:
                 crop, target = other_plate(crop, target, aspect, rng)
                 weight = sure
+                if rng.random() < 0.3:
+                    crop = beside(crop, target, aspect, rng)[0]
             else:
                 hidden = covered(crop, target, rng)
                 if hidden is not None:

@@ -16,7 +16,7 @@ from platehide.errors import UsageError, WeightsError
 from platehide.evaluate.dataset import PhotoRecord, load_records
 from platehide.evaluate.gate import close_enough
 from platehide.files import write_whole
-from platehide.model_spec import ModelSpec, Thresholds
+from platehide.model_spec import ModelSpec, RefinerSpec, Thresholds
 from platehide.postprocess import sigmoid
 from platehide.train.calibrate import (
     choose_threshold,
@@ -63,7 +63,7 @@ class Serving:
 
     Attributes:
         input_size: long side when serving (dense); ``None`` = the training config's.
-        coarse_size, least_px: see ``ModelSpec``. passes: of the refiner.
+        coarse_size, least_px: see ``ModelSpec``. passes, mirrored: see ``RefinerSpec``.
         margin_of_doubt: width of the ``unsure`` band below the threshold, 0 = none.
         eight_bits: run the dense network in 8 bits (see quantise.py).
     """
@@ -73,6 +73,7 @@ class Serving:
     least_px: float = LEAST_PX
     candidate: float = CANDIDATE
     passes: int = 2
+    mirrored: bool = True
     margin_of_doubt: float = 0.0
     eight_bits: bool = False
 
@@ -161,7 +162,10 @@ def _write(
     second = None
     if parts.refiner is not None:
         crops = refiner_pictures(REFINER_SIZE_WH, REFINER_MARGIN, validation)
-        second = (parts.refiner, crops, serving.passes)
+        use = RefinerSpec(
+            "refiner.onnx", REFINER_SIZE_WH, REFINER_MARGIN, serving.passes, True, serving.mirrored
+        )
+        second = (parts.refiner, crops, use)
     spec = export(
         parts.main,
         folder,

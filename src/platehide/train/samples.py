@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 
 from platehide.errors import ImageError
 from platehide.evaluate.dataset import PhotoRecord
+from platehide.geometry import MIRROR_ORDER, box_iou, hull_box
 from platehide.preprocess import resize_pixels, stretch
 from platehide.train.augment import (
-    MIRROR_ORDER,
     mirror,
     photometric,
     random_view,
@@ -27,7 +27,7 @@ from platehide.train.augment import (
 )
 from platehide.train.extra_labels import load_decoys, with_missed_plates, with_pseudo_quads
 from platehide.train.losses import PlateTargets
-from platehide.train.paste import covered, lettered, other_plate
+from platehide.train.paste import beside, covered, lettered, other_plate
 from platehide.types import FloatArray, ImageArray
 
 
@@ -170,13 +170,16 @@ def dense_crop(
 
 def with_pastes(picture: LabelledPicture, rng: np.random.Generator) -> LabelledPicture:
     """The picture with lettering that is no plate, with other plates drawn over exactly known
-    ones, or with covers over these, which then are no plates any more."""
-    what = rng.choice(["lettering", "plate", "cover"], p=[0.4, 0.35, 0.25])
+    ones or beside them, or with covers over these, which then are no plates any more."""
+    what = rng.choice(["lettering", "plate", "beside", "cover"], p=[0.35, 0.3, 0.15, 0.2])
     pixels, quads, is_quad = picture.pixels, picture.quads.copy(), picture.is_quad
     if what == "lettering" or not len(quads):
         for _ in range(int(rng.integers(1, 4))):
             pixels = lettered(pixels, quads, rng)
         return replace(picture, pixels=pixels)
+    if what == "beside":
+        return _with_neighbour(picture, int(rng.choice(np.flatnonzero(is_quad))), rng) if (
+            is_quad.any()) else picture  # fmt: skip
     keep = np.ones(len(quads), dtype=bool)
     for i in np.flatnonzero(is_quad):
         if what == "plate":
@@ -186,6 +189,25 @@ def with_pastes(picture: LabelledPicture, rng: np.random.Generator) -> LabelledP
             if hidden is not None:
                 pixels, keep[i] = hidden, False
     return replace(picture, pixels=pixels, quads=quads[keep], is_quad=is_quad[keep])
+
+
+def _with_neighbour(
+    picture: LabelledPicture, index: int, rng: np.random.Generator
+) -> LabelledPicture:
+    """The picture with a plate drawn beside plate ``index``, where there is room for one."""
+    quad = picture.quads[index]
+    pixels, place = beside(picture.pixels, quad, aspect_of(quad), rng)
+    height, width = pixels.shape[:2]
+    inside = (place >= 0).all() and (place <= [width, height]).all()
+    others = [q for i, q in enumerate(picture.quads) if i != index]
+    if not inside or any(box_iou(hull_box(place), hull_box(q)) > 0 for q in others):
+        return picture
+    return replace(
+        picture,
+        pixels=pixels,
+        quads=np.concatenate([picture.quads, place[None]]),
+        is_quad=np.append(picture.is_quad, True),
+    )
 
 
 def mosaic(pictures: Sequence[LabelledPicture]) -> LabelledPicture:
