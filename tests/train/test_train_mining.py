@@ -15,10 +15,12 @@ pytest.importorskip("torch", reason="needs torch (extra train)")
 import cv2
 
 from platehide.detector import Candidate, OnnxDetector
+from platehide.errors import UsageError
 from platehide.evaluate.dataset import PlateLabel, load_records
 from platehide.geometry import box_to_quad, hull_box
 from platehide.pixels import PixelSource
-from platehide.train.mining import is_decoy, seen_on
+from platehide.train.extra_labels import with_looked_through
+from platehide.train.mining import is_decoy, photos_of, seen_on
 
 SIGN, PLATE = (60.0, 40.0, 120.0, 60.0), (400.0, 380.0, 500.0, 405.0)
 
@@ -75,3 +77,23 @@ def test_only_what_is_surely_no_plate_is_a_decoy() -> None:
     assert not decoy((430.0, 385.0, 450.0, 395.0), plate)  # a sticker on the plate
     assert not decoy((0.0, 0.0, 13.0, 6.0), plate)  # too small to tell
     assert decoy((0.0, 0.0, 13.0, 6.0))  # on a photo without plates it is none
+
+
+def test_photos_looked_through_count_as_completely_labelled(photo: Path) -> None:
+    (record,) = load_records(photo, "train")
+    assert not record.complete
+    names = photo / "names.txt"
+    names.write_text(f"# looked through\n{record.name}\n")
+    (done,) = with_looked_through([record], str(names))
+    assert done.complete and done.plates == record.plates
+    assert with_looked_through([record], "") == [record]
+    # What was looked through is mined for decoys, the rest for a person to look at.
+    for unlabelled in (False, True):
+        assert len(photos_of(photo, "", str(names), unlabelled)) == (not unlabelled)
+        left = photos_of(photo, "", "", unlabelled)
+        assert len(left) == unlabelled and all(r.complete for r in left)
+    names.write_text("x.png\n")
+    with pytest.raises(UsageError, match=r"'x\.png' names no photo"):
+        with_looked_through([record], str(names))
+    with pytest.raises(UsageError, match="missing"):
+        with_looked_through([record], str(photo / "missing"))

@@ -48,6 +48,7 @@ class TrainConfig:
             (refiner, dense), or "".
         decoy_share: share of the crops that are drawn round one of ``hard_negatives`` (dense).
         missed_plates: JSONL of plates beside the annotations (configs/labels/), or "".
+        looked_through: names of photos with every plate labelled (dense; configs/labels/), or "".
         paste: share of samples with drawn plates, covers or lettering in them (see paste.py).
         inward_weight: how much more a corner counts that falls short of the plate than one that
             lies beyond it (refiner); a short one leaks a rim, a far one is a slightly larger cover.
@@ -87,6 +88,7 @@ class TrainConfig:
     hard_negatives: str = ""
     decoy_share: float = 0.1
     missed_plates: str = ""
+    looked_through: str = ""
     paste: float = 0.0
 
     def __post_init__(self) -> None:

@@ -1,5 +1,5 @@
-"""Labels beside the annotations: pseudo-quads for boxes, plates that the annotators missed, and
-decoys that are no plates.
+"""Labels beside the annotations: pseudo-quads for boxes, plates that the annotators missed, photos
+on which somebody looked for more, and decoys that are no plates.
 """
 
 from __future__ import annotations
@@ -89,3 +89,23 @@ def with_missed_plates(records: Sequence[PhotoRecord], path: str) -> list[PhotoR
         replace(r, plates=(*r.plates, *map(label, missed[r.name]))) if r.name in missed else r
         for r in records
     ]
+
+
+def with_looked_through(records: Sequence[PhotoRecord], path: str) -> list[PhotoRecord]:
+    """The records with those named in a file, a name a line, taken as completely labelled:
+    everything that a detector found beside their labels was looked at by a person.
+
+    Raises:
+        UsageError: the file is missing, or has a line that is no ``SET/FILE``.
+    """
+    if not path:
+        return list(records)
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    names = {line for line in lines if line and not line.startswith("#")}
+    strange = [name for name in names if "/" not in name]
+    if strange:
+        raise UsageError(f"{path}: {min(strange)!r} names no photo, expected SET/FILE")
+    return [replace(r, complete=True) if r.name in names else r for r in records]

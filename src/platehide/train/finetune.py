@@ -93,6 +93,7 @@ def gentle(config: TrainConfig, photos: int, data: Path) -> TrainConfig:
         pseudo_quads="",
         hard_negatives="",
         missed_plates="",
+        looked_through="",
     )
 
 

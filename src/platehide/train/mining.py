@@ -6,6 +6,9 @@ Only photos without a plate and completely labelled sets are looked at: elsewher
 candidate may be an unlabelled plate. These have a few too: of the 80 surest candidates of
 openimages more than half were plates. So `--missed configs/labels/openimages-missed.jsonl` names
 those that were seen, and what is too small to tell is left out, as are stickers on plates.
+`--unlabelled` looks at the other photos instead: a person then tells decoys from missed plates
+there, and names the photos with nothing else in a file for `--looked-through`, which counts them
+among the completely labelled ones.
 `--crops N` looks at up to N plate-free parts of each photo as well (as `evaluate` does): what is
 a van's lettering on the photo may be a plate to someone who sees nothing but the lettering.
 """
@@ -26,7 +29,7 @@ from platehide.evaluate.dataset import PhotoRecord, PlateLabel, load_records
 from platehide.formats import open_photo
 from platehide.geometry import box_iou, hull_box
 from platehide.pixels import ArrayPixels
-from platehide.train.extra_labels import with_missed_plates, write_rows
+from platehide.train.extra_labels import with_looked_through, with_missed_plates, write_rows
 from platehide.types import FloatArray
 
 ALIKE = 0.4
@@ -69,13 +72,22 @@ def seen_on(detector: OnnxDetector, record: PhotoRecord, crops: int) -> list[Can
     return kept
 
 
+def photos_of(data: Path, missed: str, looked_through: str, unlabelled: bool) -> list[PhotoRecord]:
+    """The ``train`` photos to look at: those completely labelled, or all others as if they were."""
+    records = with_missed_plates(load_records(data, "train"), missed)
+    records = with_looked_through(records, looked_through)
+    return [replace(r, complete=True) for r in records if r.complete != unlabelled]
+
+
 def mine(
-    model: str, data: Path, out: Path, missed: str = "", most_per_photo: int = 6, crops: int = 0
+    model: str,
+    records: Sequence[PhotoRecord],
+    out: Path,
+    most_per_photo: int = 6,
+    crops: int = 0,
 ) -> int:
-    """Write JSONL rows ``{"image", "quad", "logit"}``; returns how many."""
+    """Write JSONL rows ``{"image", "quad", "logit", "confidence"}``; returns how many."""
     detector = load_detector(model)
-    records = [r for r in load_records(data, "train") if r.complete]
-    records = with_missed_plates(records, missed)
     rows = []
     for record in tqdm(records, desc="mine", unit="photo"):
         for candidate in seen_on(detector, record, crops)[:most_per_photo]:
@@ -99,11 +111,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--missed", default="", help="JSONL of plates beside the annotations")
+    parser.add_argument("--looked-through", default="", help="names of photos looked through")
+    parser.add_argument("--unlabelled", action="store_true", help="the other photos instead")
     parser.add_argument("--crops", type=int, default=0, help="plate-free parts of each photo, too")
     parser.add_argument("--most", type=int, default=6, help="quads a photo at most")
     args = parser.parse_args()
-    count = mine(args.model, args.data, args.out, args.missed, args.most, args.crops)
-    print(f"{args.out}: {count} quads that are no plates")
+    records = photos_of(args.data, args.missed, args.looked_through, args.unlabelled)
+    count = mine(args.model, records, args.out, args.most, args.crops)
+    what = (
+        "quads beside the labels: look at them" if args.unlabelled else "quads that are no plates"
+    )
+    print(f"{args.out}: {count} {what}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,12 @@ from platehide.train.augment import (
     upright_stretch,
     warp_image,
 )
-from platehide.train.extra_labels import load_decoys, with_missed_plates, with_pseudo_quads
+from platehide.train.extra_labels import (
+    load_decoys,
+    with_looked_through,
+    with_missed_plates,
+    with_pseudo_quads,
+)
 from platehide.train.losses import PlateTargets
 from platehide.train.paste import beside, covered, lettered, other_plate
 from platehide.types import FloatArray, ImageArray
@@ -240,10 +245,11 @@ class DenseCrops(Dataset[LabelledPicture]):
         hard_negatives: str = "",
         decoy_share: float = 0.0,
         missed_plates: str = "",
+        looked_through: str = "",
         paste: float = 0.0,
     ) -> None:
         self.paste, self.decoy_share = paste, decoy_share
-        records = with_missed_plates(records, missed_plates)
+        records = with_looked_through(with_missed_plates(records, missed_plates), looked_through)
         self.records = with_pseudo_quads(records, pseudo_quads)
         decoys = load_decoys(hard_negatives)
         self.decoys = [(r, quad) for r in self.records for quad in decoys.get(r.name, ())]

@@ -68,6 +68,7 @@ def dense_task(config: TrainConfig) -> TrainTask:
             hard_negatives=config.hard_negatives,
             decoy_share=config.decoy_share,
             missed_plates=config.missed_plates,
+            looked_through=config.looked_through,
             paste=config.paste,
         ),
         collate=samples.collate,
