@@ -13,7 +13,7 @@ from platehide.evaluate.dataset import PhotoRecord
 from platehide.files import write_whole
 from platehide.model_spec import Thresholds
 from platehide.train.exporter import export, load_checkpoint
-from platehide.train.release import CANDIDATE, COARSE_SIZE
+from platehide.train.release import CANDIDATE, COARSE_SIZE, LEAST_PX
 from platehide.train.restore import main_pictures
 
 LONG_SIDE = 512
@@ -44,6 +44,6 @@ def export_run(run: Path, records: Sequence[PhotoRecord], out: Path) -> Path:
         notes={"input_size": LONG_SIDE} if config.task == "dense" else {},
     )
     if spec.kind == "dense":
-        spec = replace(spec, coarse_size=COARSE_SIZE)
+        spec = replace(spec, coarse_size=COARSE_SIZE, least_px=LEAST_PX)
         write_whole(folder / "spec.json", spec.to_json().encode())
     return folder
