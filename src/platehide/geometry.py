@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 from platehide.types import FloatArray
 
 _EPS = 1e-9
+_Point = tuple[float, float]
 
 MIRROR_ORDER = [1, 0, 3, 2]
 """Corner order after a horizontal flip: TL↔TR, BL↔BR."""
-_Point = tuple[float, float]
 
 
 def signed_area(polygon: ArrayLike) -> float:
@@ -258,6 +258,19 @@ def plate_width(quad: ArrayLike) -> float:
     q = np.asarray(quad, dtype=np.float64)
     top, bottom = q[1] - q[0], q[2] - q[3]
     return float(0.5 * (np.hypot(*top) + np.hypot(*bottom)))
+
+
+def mean_sides(quad: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Vectors ``(2,)`` along and down a quad ``(4, 2)``: the means of its opposite sides."""
+    across = 0.5 * ((quad[1] - quad[0]) + (quad[2] - quad[3]))
+    down = 0.5 * ((quad[3] - quad[0]) + (quad[2] - quad[1]))
+    return across, down
+
+
+def mirror_corners(corners: FloatArray, width: int) -> FloatArray:
+    """Corners ``(..., 4, 2)``, told from pixel centres, in the mirror image of a picture ``width``
+    px wide."""
+    return np.asarray(corners[..., MIRROR_ORDER, :] * [-1.0, 1.0] + [width - 1.0, 0.0])
 
 
 def vertex_distance(a: ArrayLike, b: ArrayLike) -> float:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from platehide.geometry import MIRROR_ORDER, is_convex, signed_area, transform_points
+from platehide.geometry import is_convex, mirror_corners, signed_area, transform_points
 from platehide.model_spec import RefinerSpec
 from platehide.pixels import Box, PixelSource, box_holds
 from platehide.preprocess import rectify
@@ -102,8 +102,9 @@ def _both_ways(run: RefinerFunction, crops: ImageArray) -> tuple[FloatArray, Flo
     """The mean of what is said of crops ``(B, h, w, 3)`` and of their mirror images."""
     corners, logits = run(np.concatenate([crops, crops[:, :, ::-1]]))
     seen, mirrored = np.split(corners, 2)
-    back = mirrored[:, MIRROR_ORDER] * [-1.0, 1.0] + [crops.shape[2] - 1.0, 0.0]
-    return (seen + back) / 2.0, logits.reshape(2, -1).mean(axis=0)
+    return (seen + mirror_corners(mirrored, crops.shape[2])) / 2.0, logits.reshape(2, -1).mean(
+        axis=0
+    )
 
 
 def _accept(before: FloatArray, after: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from platehide.cover.compose import cover_plate
 from platehide.cover.template import Cover, CoverOptions, load_cover
 from platehide.errors import PlateHideError
-from platehide.geometry import box_iou, hull_box, is_convex
+from platehide.geometry import box_iou, hull_box, is_convex, mean_sides
 from platehide.pixels import ArrayPixels, apply_patches
 from platehide.train.augment import tilted_rectangle
 from platehide.types import FloatArray, ImageArray
@@ -155,11 +155,12 @@ def grow(quad: FloatArray, share: float) -> FloatArray:
     return np.asarray(centre + (quad - centre) * (1.0 + share))
 
 
-def _brightness(image: ImageArray, quad: FloatArray) -> float:
-    """How bright the picture is at ``quad``: the 80th percentile of 0…1."""
+def _light(image: ImageArray, quad: FloatArray) -> float:
+    """Gain that puts a drawn plate into the light at ``quad``: by the 80th percentile there."""
     x0, y0, x1, y1 = (int(v) for v in hull_box(quad))
     part = image[max(0, y0) : max(0, y1) + 1, max(0, x0) : max(0, x1) + 1]
-    return float(np.percentile(part, 80)) / 255.0 if part.size else 0.6
+    bright = float(np.percentile(part, 80)) / 255.0 if part.size else 0.6
+    return float(np.clip(1.05 * bright, 0.15, 1.1))
 
 
 def other_plate(
@@ -168,8 +169,7 @@ def other_plate(
     """An invented plate over a real one, in its light; returns the picture and its exact quad."""
     target = grow(quad, 0.05)
     flat = draw_random_plate(rng, float(np.clip(aspect * np.exp(rng.normal(0, 0.15)), 1.1, 6.0)))
-    gain = float(np.clip(1.05 * _brightness(image, quad), 0.15, 1.1))
-    return _warp_onto(image, flat, None, target, gain), target
+    return _warp_onto(image, flat, None, target, _light(image, quad)), target
 
 
 def beside(
@@ -178,15 +178,13 @@ def beside(
     """An invented plate above, below or next to ``quad`` ``(4, 2)``, in its light and size, as
     plates are stacked in a shop; returns the picture and the new plate's exact quad, which may
     reach out of the picture."""
-    across = 0.5 * ((quad[1] - quad[0]) + (quad[2] - quad[3]))
-    down = 0.5 * ((quad[3] - quad[0]) + (quad[2] - quad[1]))
+    across, down = mean_sides(quad)
     gap = float(rng.uniform(0.03, 0.5)) * float(np.linalg.norm(down))
     way = down if rng.random() < 0.7 else across
     step = way * (1.0 + gap / max(1e-6, float(np.linalg.norm(way))))
     place = quad + step * rng.choice([-1.0, 1.0]) + rng.normal(0.0, 0.04) * across
     flat = draw_random_plate(rng, float(np.clip(aspect, 1.1, 6.0)))
-    gain = float(np.clip(1.05 * _brightness(image, quad), 0.15, 1.1))
-    return _warp_onto(image, flat, None, place, gain), place
+    return _warp_onto(image, flat, None, place, _light(image, quad)), place
 
 
 @functools.lru_cache(maxsize=1)

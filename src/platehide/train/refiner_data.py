@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from platehide.evaluate.dataset import PhotoRecord
-from platehide.geometry import MIRROR_ORDER, box_iou, box_to_quad, hull_box
+from platehide.geometry import box_iou, box_to_quad, hull_box, mean_sides, mirror_corners
 from platehide.preprocess import rectify
 from platehide.train.augment import photometric, tilted_rectangle
 from platehide.train.extra_labels import load_decoys, with_missed_plates, with_pseudo_quads
@@ -57,8 +57,7 @@ def jitter_quad(quad: FloatArray, rng: np.random.Generator, strength: float) -> 
     ``strength`` 1.0: shift σ 0.1 of width and 0.2 of height, scale σ 16 % and 22 %, corners σ
     0.03 of width and 0.07 of height, rotation σ 4°.
     """
-    across = 0.5 * ((quad[1] - quad[0]) + (quad[2] - quad[3]))
-    down = 0.5 * ((quad[3] - quad[0]) + (quad[2] - quad[1]))
+    across, down = mean_sides(quad)
     centre = quad.mean(axis=0)
     half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     keep = quad - (centre + half[:, :1] * across + half[:, 1:] * down)
@@ -200,7 +199,7 @@ class RefinerCrops(Dataset[list[RefinerSample]]):
             return RefinerSample(crop, quad, _inverse(matrix), 2, BOX_WEIGHT, aspect)
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
-            target = target[MIRROR_ORDER] * [-1.0, 1.0] + [REFINER_SIZE_WH[0] - 1.0, 0.0]
+            target = mirror_corners(target, REFINER_SIZE_WH[0])
         # A mirrored crop has no photo any more; its corners are compared in the crop.
         return RefinerSample(crop, target, _inverse(matrix), 1, weight, aspect)
 

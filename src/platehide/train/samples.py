@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from platehide.errors import ImageError
 from platehide.evaluate.dataset import PhotoRecord
-from platehide.geometry import MIRROR_ORDER, box_iou, hull_box
+from platehide.geometry import MIRROR_ORDER, box_iou, hull_box, mirror_corners
 from platehide.preprocess import resize_pixels, stretch
 from platehide.train.augment import (
     mirror,
@@ -182,11 +182,11 @@ def with_pastes(picture: LabelledPicture, rng: np.random.Generator) -> LabelledP
         for _ in range(int(rng.integers(1, 4))):
             pixels = lettered(pixels, quads, rng)
         return replace(picture, pixels=pixels)
+    exact = np.flatnonzero(is_quad)
     if what == "beside":
-        return _with_neighbour(picture, int(rng.choice(np.flatnonzero(is_quad))), rng) if (
-            is_quad.any()) else picture  # fmt: skip
+        return _with_neighbour(picture, int(rng.choice(exact)), rng) if len(exact) else picture
     keep = np.ones(len(quads), dtype=bool)
-    for i in np.flatnonzero(is_quad):
+    for i in exact:
         if what == "plate":
             pixels, quads[i] = other_plate(pixels, quads[i], aspect_of(quads[i]), rng)
         else:
@@ -330,7 +330,7 @@ def whole_photo(record: PhotoRecord, size: int, rng: np.random.Generator) -> Mai
     if rng.random() < 0.5:
         pixels = np.ascontiguousarray(pixels[:, ::-1])
         if quad is not None:
-            quad = quad[MIRROR_ORDER] * [-1.0, 1.0] + [size - 1.0, 0.0]
+            quad = mirror_corners(quad, size)
     pixels = photometric(pixels, rng)
     return MainPlate(pixels, None if quad is None else quad / size, exact)
 
